@@ -1,0 +1,1 @@
+"""On-the-fly processing of single-particle cryo-EM data."""

@@ -1,0 +1,168 @@
+"""Running a session: its service, its socket, its report, its signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING, Any
+
+from icestream.app.reporting import update_report
+from icestream.domain.errors import SessionError
+from icestream.streaming.control import ControlServer, writer_lock
+from icestream.streaming.dask_executor import DaskExecutor
+from icestream.streaming.ledger import Ledger
+from icestream.streaming.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from icestream.app.session import Session
+    from icestream.streaming.execution import Executor
+
+__all__ = ["run_session"]
+
+log = logging.getLogger(__name__)
+
+_REPORT_EVERY_S = 3.0
+_REPORT_SHARE = 20
+"""A report may take one part in so many of the time between two."""
+
+
+def run_session(
+    session: Session,
+    *,
+    executor: Executor | None = None,
+    finish: bool = False,
+    started: Callable[[Service], None] | None = None,
+) -> None:
+    """Run a session's service until it is stopped, or finished when asked to.
+
+    Parameters
+    ----------
+    session
+        The session.
+    executor
+        Runs the tasks; by default local processes, one a core.
+    finish
+        End when the sources are quiet and all is done.
+    started
+        Called in this thread before the service runs.
+
+    Raises
+    ------
+    SessionInUse
+        Another service runs this session.
+    LedgerUnusable, DiskFull
+        The ledger cannot be read or written.
+    """
+    with ExitStack() as stack:
+        session.ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(writer_lock(session.lock_path))
+        stack.enter_context(_logging(session))
+        ledger = Ledger(session.ledger_path)
+        stack.callback(ledger.close)
+        service = Service(
+            session.plan,
+            ledger,
+            executor or _local(session),
+            session_folder=session.folder,
+        )
+        server = ControlServer(
+            session.socket_path, lambda asked: _answer(session, service, asked)
+        )
+        stack.callback(server.close)
+        stack.enter_context(_Reporter(session))
+        stack.enter_context(_signals(service.stop))
+        if finish:
+            service.command(service.finish)
+        if started is not None:
+            started(service)
+        service.run()
+
+
+def _local(session: Session) -> DaskExecutor:
+    slots = session.settings.slots or os.cpu_count() or 1
+    return DaskExecutor(slots=slots, folder=session.logs)
+
+
+def _answer(session: Session, service: Service, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    values = dict(asked)
+    command = values.pop("command")
+    if command == "ping":
+        return os.getpid()
+    if command == "stop":
+        service.stop()
+        return None
+    return service.command(session.work(service, command, values)).result(timeout=60)
+
+
+class _Reporter:
+    """Keeps the report up to date while the session runs, in a thread of its own."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        update_report(self._session, running=False)
+
+    def _run(self) -> None:
+        seen, wait = -1, 0.0
+        while not self._stop.wait(wait):
+            clock = time.perf_counter()
+            try:
+                seen = update_report(self._session, running=True, unless=seen)
+            except (SessionError, OSError) as error:
+                log.warning("The report could not be written: %s", error)
+            took = time.perf_counter() - clock
+            wait = max(_REPORT_EVERY_S, _REPORT_SHARE * took)
+
+
+class _signals:  # noqa: N801 - used as a context, like contextlib's
+    """Ends the service on SIGINT and SIGTERM; twice: at once."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for one in (signal.SIGINT, signal.SIGTERM):
+                self._before[one] = signal.signal(one, lambda *_: self._stop())
+
+    def __exit__(self, *_: object) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
+
+class _logging:  # noqa: N801 - used as a context, like contextlib's
+    """Writes the service's log into the session, rotated."""
+
+    def __init__(self, session: Session) -> None:
+        session.logs.mkdir(parents=True, exist_ok=True)
+        self._handler = RotatingFileHandler(
+            session.logs / "service.log", maxBytes=5_000_000, backupCount=3
+        )
+        self._handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        )
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("icestream")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self._handler)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("icestream").removeHandler(self._handler)
+        self._handler.close()

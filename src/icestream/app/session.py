@@ -1,0 +1,204 @@
+"""A session: one folder with its settings, ledger, products and report."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Any
+
+from icestream.app.settings import (
+    Settings,
+    draft_settings,
+    new_settings,
+    store_settings,
+)
+from icestream.domain.errors import BadSettings, FolderUnavailable, ServiceUnreachable
+from icestream.streaming.control import request, writer_lock
+from icestream.streaming.inline import InlineExecutor
+from icestream.streaming.ledger import Ledger
+from icestream.streaming.reader import LedgerReader
+from icestream.streaming.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from icestream.streaming.ledger import Transaction
+
+__all__ = ["Session", "create_session"]
+
+
+class Session:
+    """A session on disk.
+
+    Parameters
+    ----------
+    folder
+        Its folder.
+
+    Raises
+    ------
+    BadSettings
+        The folder holds no session, or its settings cannot be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.settings_path = self.folder / "session.yaml"
+        if not self.settings_path.exists():
+            raise BadSettings(
+                f"{folder} is no session: it has no session.yaml.",
+                hint="`icestream new` makes one.",
+            )
+        self.settings = Settings.parse(
+            self.settings_path.read_text(encoding="utf-8"),
+            where=str(self.settings_path),
+        )
+        self.plan = self.settings.plan()
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger lies: in the session, or where its settings say."""
+        place = self.settings.ledger
+        return (self.folder / place if place else self.folder) / "ledger.db"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where a running service listens."""
+        return self.ledger_path.with_name("control.sock")
+
+    @property
+    def lock_path(self) -> Path:
+        """The writer's lock."""
+        return self.ledger_path.with_name("ledger.lock")
+
+    @property
+    def report_path(self) -> Path:
+        """The report."""
+        return self.folder / "report.html"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs."""
+        return self.folder / "logs"
+
+    def read(self) -> LedgerReader:
+        """Open the ledger for reading."""
+        return LedgerReader(self.ledger_path)
+
+    def is_running(self) -> bool:
+        """Whether a service answers."""
+        try:
+            request(self.socket_path, "ping")
+        except ServiceUnreachable:
+            return False
+        return True
+
+    def send(self, command: str, **values: Any) -> Any:  # noqa: ANN401 - JSON
+        """Have a command carried out: by the running service, or here without one.
+
+        Raises
+        ------
+        BadSettings
+            The command is unknown or cannot be; the message says why.
+        SessionInUse
+            A service is just starting or ending.
+        """
+        try:
+            return request(self.socket_path, command, **values)
+        except ServiceUnreachable:
+            if command in ("stop", "finish"):
+                raise
+        self.ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        with writer_lock(self.lock_path):
+            ledger = Ledger(self.ledger_path)
+            try:
+                service = Service(
+                    self.plan, ledger, InlineExecutor(), session_folder=self.folder
+                )
+                return service.obey(self.work(service, command, values))
+            finally:
+                ledger.close()
+
+    def work(
+        self, service: Service, command: str, values: Mapping[str, Any]
+    ) -> Callable[[Transaction], Any]:
+        """Return what a command does within a transaction of the service.
+
+        Raises
+        ------
+        BadSettings
+            There is no such command, or an argument lacks.
+        """
+        run = values.get("run")
+        reason = values.get("reason") or "paused by hand"
+        match command:
+            case "pause":
+                return functools.partial(service.pause, run=run, reason=reason)
+            case "resume":
+                return functools.partial(service.resume, run=run)
+            case "retry":
+                return functools.partial(service.retry, run=run, key=values.get("key"))
+            case "accept" | "reject" | "reset":
+                accepted = {"accept": True, "reject": False, "reset": None}[command]
+                return functools.partial(
+                    service.override,
+                    run=str(run),
+                    key=str(values.get("key")),
+                    accepted=accepted,
+                )
+            case "set":
+                return functools.partial(
+                    self._set, service, changes=values.get("changes", ())
+                )
+            case "finish":
+                return service.finish
+        raise BadSettings(f"There is no command {command!r}.")
+
+    def _set(
+        self, service: Service, transaction: Transaction, *, changes: Sequence[str]
+    ) -> list[str]:
+        """Change parameters in the settings, then in the service."""
+        settings, text = draft_settings(self.settings_path, changes)
+        before, plan = self.plan, settings.plan()
+        if plan.workflow.runs != before.workflow.runs:
+            raise BadSettings(
+                "The graph of runs changes only while the session is stopped."
+            )
+        changed = [n for n, one in plan.runs.items() if one != before.runs[n]]
+        store_settings(self.settings_path, text)
+        for name in changed:
+            service.configure(transaction, plan.runs[name])
+        self.settings, self.plan = settings, plan
+        return changed
+
+
+def create_session(
+    folder: Path, *, template: str, changes: Sequence[str] = ()
+) -> Session:
+    """Make a new session's folder with its settings.
+
+    Raises
+    ------
+    BadSettings
+        A session is there already, or the settings cannot be.
+    FolderUnavailable
+        The folder cannot be made.
+    """
+    path = folder / "session.yaml"
+    if path.exists():
+        raise BadSettings(
+            f"{folder} holds a session already.",
+            hint="Choose another folder, or `icestream start` it.",
+        )
+    text = new_settings(template, changes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp = time.strftime("%Y-%m-%d %H:%M")
+        path.write_text(f"# Made {stamp}, template {template}.\n{text}", "utf-8")
+    except OSError as error:
+        raise FolderUnavailable(
+            f"The session's folder {folder} cannot be made: {error.strerror}.",
+            hint="Choose a folder that you may write.",
+        ) from error
+    return Session(folder)

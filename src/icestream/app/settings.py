@@ -1,0 +1,276 @@
+"""What stands in a session's ``session.yaml``, and how it is made and changed."""
+
+from __future__ import annotations
+
+import io
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from icestream.app.registry import find_protocol
+from icestream.domain import AcquisitionSetup
+from icestream.domain.errors import BadSettings
+from icestream.streaming.plan import Plan, Run
+from icestream.streaming.workflow import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = [
+    "Settings",
+    "draft_settings",
+    "new_settings",
+    "store_settings",
+    "template_names",
+]
+
+_SCHEMA_VERSION = 1
+_SOURCES = "sources"
+_SECTIONS = ("setups", _SOURCES)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SetupSettings(_Strict):
+    """One way of taking images."""
+
+    pixel_size_angst: float
+    voltage_kv: float
+    spherical_aberration_mm: float = 2.7
+    amplitude_contrast: float = 0.1
+
+
+class RunSettings(_Strict):
+    """One run of the workflow."""
+
+    protocol: str
+    inputs: dict[str, str | list[str]] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Settings(_Strict):
+    """A session's settings.
+
+    ``ledger`` names a folder on a local disk where the session's own is not one;
+    ``slots`` how many tasks run at a time (by default one a core).
+    """
+
+    schema_version: int = _SCHEMA_VERSION
+    title: str = "Session"
+    ledger: str | None = None
+    slots: int | None = Field(default=None, ge=1, le=1024)
+    setups: dict[str, SetupSettings]
+    sources: dict[str, dict[str, Any]]
+    runs: dict[str, RunSettings]
+
+    @classmethod
+    def parse(cls, text: str, *, where: str) -> Settings:
+        """Check the text of a settings file.
+
+        Raises
+        ------
+        BadSettings
+            It is no YAML, of a newer version, or a value cannot be; says which.
+        """
+        try:
+            values = YAML(typ="safe").load(text)
+            return cls.model_validate(values)
+        except YAMLError as error:
+            raise BadSettings(f"{where} is no YAML: {error}.") from error
+        except ValueError as error:
+            raise BadSettings(f"{where}: {_first(error)}.") from error
+
+    def plan(self) -> Plan:
+        """Configure all runs.
+
+        Raises
+        ------
+        BadSettings
+            A setup, source, protocol, parameter or connection cannot be.
+        """
+        if not self.sources:
+            raise BadSettings(
+                "The session has no source.",
+                hint="Add one: --set sources.NAME.folder=/path/to/images "
+                "--set setups.NAME.pixel_size_angst=0.885 "
+                "--set setups.NAME.voltage_kv=300.",
+            )
+        sources = [self._source(name) for name in self.sources]
+        fed = tuple(Port(one.spec.name, "files") for one in sources)
+        return Plan([*sources, *(self._run(name, fed) for name in self.runs)])
+
+    def setup_list(self) -> list[AcquisitionSetup]:
+        """Return the acquisition setups, in the order of their optics groups."""
+        return [
+            AcquisitionSetup(name=name, **one.model_dump())
+            for name, one in self.setups.items()
+        ]
+
+    def _source(self, name: str) -> Run:
+        given = {"setup": name} | self.sources[name]
+        setup = given["setup"]
+        if name in self.runs:
+            raise BadSettings(f"Source {name!r} has the name of a run.")
+        if setup not in self.setups:
+            raise BadSettings(
+                f"Source {name!r} has setup {setup!r}, which is not defined.",
+                hint=f"--set setups.{setup}.pixel_size_angst=... and voltage_kv=...",
+            )
+        checked = AcquisitionSetup(name=setup, **self.setups[setup].model_dump())
+        return Run.of(
+            name,
+            find_protocol("watch_folder"),
+            params=given,
+            acquisition={"setup": checked.name} | self.setups[setup].model_dump(),
+        )
+
+    def _run(self, name: str, fed: tuple[Port, ...]) -> Run:
+        one = self.runs[name]
+        inputs = {
+            key: _ports(name, [text] if isinstance(text, str) else text, fed)
+            for key, text in one.inputs.items()
+        }
+        return Run.of(
+            name, find_protocol(one.protocol), params=one.params, inputs=inputs
+        )
+
+
+def template_names() -> list[str]:
+    """Return the names of the templates that come with the program."""
+    folder = files("icestream.app") / "templates"
+    return sorted(
+        one.name.removesuffix(".yaml")
+        for one in folder.iterdir()
+        if one.name.endswith(".yaml")
+    )
+
+
+def new_settings(template: str, changes: Sequence[str]) -> str:
+    """Fill in a template.
+
+    Parameters
+    ----------
+    template
+        Name of a template that comes with the program, or path of a file.
+    changes
+        ``section.name.field=value`` or ``run.param=value``; values are YAML.
+
+    Returns
+    -------
+    str
+        The text of a settings file.
+
+    Raises
+    ------
+    BadSettings
+        There is no such template, or a change or its result cannot be.
+    """
+    if template in template_names():
+        source = files("icestream.app") / "templates" / f"{template}.yaml"
+        text = source.read_text(encoding="utf-8")
+    else:
+        try:
+            with open(template, encoding="utf-8") as file:  # noqa: PTH123 - user's text
+                text = file.read()
+        except OSError as error:
+            raise BadSettings(
+                f"There is no template {template!r} ({error.strerror}).",
+                hint=f"There are: {', '.join(template_names())}; or give a file.",
+            ) from error
+    return _changed(text, changes, where=f"template {template}")
+
+
+def draft_settings(path: Path, changes: Sequence[str]) -> tuple[Settings, str]:
+    """Return a settings file with changes, parsed and as text; nothing is written.
+
+    Raises
+    ------
+    BadSettings
+        A change or its result cannot be.
+    """
+    text = _changed(path.read_text(encoding="utf-8"), changes, where=str(path))
+    return Settings.parse(text, where=str(path)), text
+
+
+def store_settings(path: Path, text: str) -> None:
+    """Replace a settings file, at once or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _changed(text: str, changes: Sequence[str], *, where: str) -> str:
+    yaml = YAML()
+    yaml.width = 88
+    try:
+        values = yaml.load(text)
+    except YAMLError as error:
+        raise BadSettings(f"{where} is no YAML: {error}.") from error
+    for change in changes:
+        _apply(values, change)
+    out = io.StringIO()
+    yaml.dump(values, out)
+    Settings.parse(out.getvalue(), where=where).plan()
+    return out.getvalue()
+
+
+def _apply(values: Any, change: str) -> None:  # noqa: ANN401 - a YAML tree
+    name, equals, text = change.partition("=")
+    path = name.strip().split(".")
+    if not equals or not all(path):
+        raise BadSettings(
+            f"Cannot read {change!r}.",
+            hint="Write run.param=value, sources.NAME.folder=PATH or "
+            "setups.NAME.pixel_size_angst=0.885.",
+        )
+    value = YAML(typ="safe").load(text)
+    if len(path) == 1 and path[0] in Settings.model_fields:
+        values[path[0]] = value
+        return
+    if path[0] in _SECTIONS and len(path) == 3:
+        target = values[path[0]]
+        if not target:
+            values[path[0]] = target = {}
+        target.setdefault(path[1], {})[path[2]] = value
+        return
+    if path[0] in values["runs"] and len(path) == 2:
+        values["runs"][path[0]].setdefault("params", {})[path[1]] = value
+        return
+    if path[0] in (values[_SOURCES] or {}) and len(path) == 2:
+        values[_SOURCES][path[0]][path[1]] = value
+        return
+    known = [*values["runs"], "setups.NAME", "sources.NAME"]
+    raise BadSettings(
+        f"There is nothing called {name!r} to set.",
+        hint=f"Known: {', '.join(known)}.",
+    )
+
+
+def _ports(run: str, texts: Sequence[str], fed: tuple[Port, ...]) -> tuple[Port, ...]:
+    ports: list[Port] = []
+    for text in texts:
+        name, dot, output = text.partition(".")
+        if text == _SOURCES:
+            ports.extend(fed)
+        elif dot:
+            ports.append(Port(name, output))
+        else:
+            raise BadSettings(
+                f"Run {run!r}: {text!r} is no output.",
+                hint="Write run.output, or `sources` for the files of all sources.",
+            )
+    return tuple(ports)
+
+
+def _first(error: ValueError) -> str:
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return str(error)
+    one = errors()[0]
+    return f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"

@@ -1,0 +1,34 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["AmplitudeContrast", "Files", "Json", "PixelSize", "SessionDir", "Voltage"]
+__all__ += ["SphericalAberration"]
+
+SessionDir = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SESSION_DIR", help="The session's folder.", show_default="this folder"
+    ),
+]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE", help="Images: MRC, TIFF or PNG.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON for machines, and nothing else.")
+]
+PixelSize = Annotated[
+    float, typer.Option(help="Pixel size of the files, Å/px.", show_default=False)
+]
+Voltage = Annotated[
+    float, typer.Option(help="Acceleration voltage, kV.", show_default=False)
+]
+SphericalAberration = Annotated[
+    float, typer.Option(help="Spherical aberration Cs, mm.")
+]
+AmplitudeContrast = Annotated[
+    float, typer.Option(help="Fraction of amplitude contrast, 0 to 1.")
+]

@@ -1,0 +1,85 @@
+"""Exit codes, and how an error is shown: one clear message, or a crash if it is ours.
+
+==== ==========================================================================
+code meaning
+==== ==========================================================================
+0    done
+1    our own error: a traceback is shown
+2    wrong usage, or a setting that cannot be
+3    some items failed (a file, or an exposure of ``start --finish``), others not
+4    the session cannot be used: in use, no service, ledger, folder, disk
+130  interrupted (Ctrl-C)
+143  terminated (SIGTERM)
+==== ==========================================================================
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, ParamSpec
+
+import typer
+
+from icestream.cli.output import stderr
+from icestream.domain.errors import (
+    BadSettings,
+    IcestreamError,
+    ItemError,
+    SessionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "INTERRUPTED",
+    "ITEMS_FAILED",
+    "SESSION_UNUSABLE",
+    "TERMINATED",
+    "USAGE",
+    "guarded",
+    "show_error",
+]
+
+USAGE = 2
+ITEMS_FAILED = 3
+SESSION_UNUSABLE = 4
+INTERRUPTED = 130
+TERMINATED = 143
+
+P = ParamSpec("P")
+
+_CODES: tuple[tuple[type[IcestreamError], int], ...] = (
+    (BadSettings, USAGE),
+    (ItemError, ITEMS_FAILED),
+    (SessionError, SESSION_UNUSABLE),
+)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Make a command end with a documented code; what is our own fault crashes."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except IcestreamError as error:
+            code = next((c for kind, c in _CODES if isinstance(error, kind)), None)
+            if code is None:
+                raise
+            show_error(error)
+            raise typer.Exit(code) from None
+        except KeyboardInterrupt:
+            stderr().print("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+def show_error(error: IcestreamError) -> None:
+    """Print what happened, and on a line of its own what to do next."""
+    console = stderr()
+    console.print("[bold red]Error:[/]", end=" ")
+    console.print(error.what, markup=False, soft_wrap=True)
+    if error.hint:
+        console.print(f"  {error.hint}", markup=False, soft_wrap=True)

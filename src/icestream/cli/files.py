@@ -1,0 +1,67 @@
+"""Working through files one after the other, where a bad one does not end the rest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from icestream.cli.output import print_json, progress_bar
+from icestream.domain.errors import ItemError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["FileResult", "each_file", "print_results_json"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult(Generic[T]):
+    """What came of one file: a value, or an error."""
+
+    file: Path
+    value: T | None = None
+    error: ItemError | None = None
+
+
+def each_file(
+    files: Sequence[Path], work: Callable[[Path], T], *, doing: str
+) -> list[FileResult[T]]:
+    """Do some work on each file, with a bar; errors are told on standard error."""
+    bar, task = progress_bar(doing, len(files))
+    with bar:
+        results = []
+        for one in _attempts(files, work):
+            if one.error is not None:
+                text = f"{one.file}: {one.error}"
+                bar.console.print(text, markup=False, soft_wrap=True, style="red")
+            results.append(one)
+            bar.update(task, advance=1)
+    return results
+
+
+def _attempts(
+    files: Sequence[Path], work: Callable[[Path], T]
+) -> Iterator[FileResult[T]]:
+    for file in files:
+        try:
+            yield FileResult(file, value=work(file))
+        except ItemError as error:
+            yield FileResult(file, error=error)
+
+
+def print_results_json(
+    results: Sequence[FileResult[T]], describe: Callable[[T], Mapping[str, Any]]
+) -> None:
+    """Print a list of objects: what is described, or the error, of each file."""
+    rows: list[Mapping[str, Any]] = []
+    for one in results:
+        head = {"file": os.fspath(one.file)}
+        if one.value is None:
+            rows.append(head | {"error": str(one.error)})
+        else:
+            rows.append(head | dict(describe(one.value)))
+    print_json(rows)

@@ -1,0 +1,123 @@
+"""Making a session, and taking its results out: new, report, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icestream.app.reporting import update_report
+from icestream.app.session import Session, create_session
+from icestream.app.settings import template_names
+from icestream.cli.arguments import SessionDir
+from icestream.cli.output import make_table, stderr, stdout
+from icestream.domain.errors import BadSettings
+
+__all__ = ["export_command", "new_command", "report_command"]
+
+_FORMATS = ("star",)
+
+
+def new_command(
+    session_dir: Annotated[
+        Path, typer.Argument(metavar="SESSION_DIR", help="The folder to be made.")
+    ],
+    template: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"Workflow to start from: {', '.join(template_names())}; or a file.",
+        ),
+    ] = "micrographs",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A value of the session, any number of times: sources.NAME.folder, "
+            "setups.NAME.pixel_size_angst, run.param, title, slots.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Make a new session's folder.
+
+    Each source is a folder to watch and has a setup of its own name: give at least
+    sources.NAME.folder, setups.NAME.pixel_size_angst and setups.NAME.voltage_kv.
+    Nothing is processed before `icestream start`.
+    """
+    changes = [_with_absolute_folder(one) for one in set_ or ()]
+    session = create_session(session_dir, template=template, changes=changes)
+    console = stdout()
+    console.print(f"Made {session.settings_path}", markup=False, soft_wrap=True)
+    table = make_table("run", "protocol", "what it does")
+    for name in session.plan.workflow.runs:
+        protocol = session.plan.runs[name].protocol
+        table.add_row(name, protocol.name, protocol.summary())
+    console.print(table)
+    command = f"icestream start {session_dir}"
+    console.print(f"Next: {command}", markup=False, soft_wrap=True)
+
+
+def report_command(session_dir: SessionDir = Path()) -> None:
+    """Write the report now, and print its path.
+
+    A running session keeps its report up to date by itself, every few seconds.
+    """
+    session = Session(session_dir)
+    session.read().close()  # says so where there is no ledger yet
+    update_report(session, running=session.is_running())
+    typer.echo(session.report_path)
+
+
+def export_command(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[SESSION_DIR] DIR",
+            help="The session's folder (default: this folder), then the new folder.",
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="star: a RELION project.")
+    ] = "star",
+) -> None:
+    """Write the results for other programs.
+
+    --to star makes a RELION project: micrographs, their CTF, coordinates and particles
+    as STAR files with optics groups. May be repeated while the session runs.
+    """
+    from icestream.report import export_star
+
+    if to not in _FORMATS:
+        raise BadSettings(
+            f"There is no export to {to!r}.", hint=f"Known: {', '.join(_FORMATS)}."
+        )
+    if len(folders) > 2:
+        raise BadSettings("Give SESSION_DIR and DIR, no more folders.")
+    target = folders[-1]
+    session = Session(folders[0] if len(folders) == 2 else Path())
+    reader = session.read()
+    try:
+        with stderr().status("Writing ..."):
+            done = export_star(
+                reader,
+                session.plan,
+                session_folder=session.folder,
+                folder=target.absolute(),
+            )
+    finally:
+        reader.close()
+    text = (
+        f"{done.accepted_count} accepted and {done.rejected_count} rejected "
+        f"micrographs, {done.particle_count:,} particles: {target}"
+    )
+    stdout().print(text, markup=False, soft_wrap=True)
+
+
+def _with_absolute_folder(change: str) -> str:
+    """Let a watched folder be named from where the user stands."""
+    name, equals, value = change.partition("=")
+    parts = name.split(".")
+    if parts[0] == "sources" and parts[-1] == "folder" and value:
+        return f"{name}{equals}{Path(value).expanduser().absolute()}"
+    return change

@@ -1,0 +1,185 @@
+"""How a session stands, for people and for machines."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from icestream.app.session import Session
+from icestream.cli.arguments import Json, SessionDir
+from icestream.cli.output import make_table, print_json, seconds_text, stdout
+from icestream.cli.summary import load_results
+from icestream.domain.errors import ServiceUnreachable, SessionInUse
+from icestream.report.results import RunResult, SessionResults
+from icestream.streaming.control import request, writer_lock
+from icestream.streaming.tasks import State
+
+__all__ = ["status_command"]
+
+_SHOWN = 10
+_BEFORE = (State.WAITING, State.READY, State.FAILED, State.STALE)
+
+
+def status_command(session_dir: SessionDir = Path(), json: Json = False) -> None:
+    """Say how a session stands.
+
+    Works while it runs and while it does not. --json gives all exposures with their
+    keys and states, runs, failures with reasons, files that wait, and notices.
+    """
+    session = Session(session_dir)
+    service = _service(session)
+    results = load_results(session) if session.ledger_path.exists() else None
+    if json:
+        print_json(_as_json(session, service, results))
+    else:
+        _print(stdout(), session, service, results)
+
+
+def _service(session: Session) -> Mapping[str, Any]:
+    """Return whether a service runs, and its process."""
+    try:
+        pid = request(session.socket_path, "ping")
+    except ServiceUnreachable:
+        return {"state": "busy" if _is_locked(session) else "stopped", "pid": None}
+    return {"state": "running", "pid": pid}
+
+
+def _is_locked(session: Session) -> bool:
+    if not session.lock_path.exists():
+        return False
+    try:
+        with writer_lock(session.lock_path):
+            return False
+    except SessionInUse:
+        return True
+
+
+def _as_json(
+    session: Session, service: Mapping[str, Any], results: SessionResults | None
+) -> Mapping[str, Any]:
+    head = {
+        "session": os.fspath(session.folder),
+        "title": session.settings.title,
+        "service": service,
+        "report": os.fspath(session.report_path),
+    }
+    if results is None:
+        lists = ("runs", "exposures", "failures", "ingest", "notices")
+        return (
+            head
+            | {"is_finished": False, "paused": {}, "rates": {}}
+            | dict.fromkeys(lists, ())
+        )
+    return head | {
+        "is_finished": results.is_finished,
+        "paused": dict(results.paused),
+        "rates": asdict(results.rates),
+        "runs": [_run_json(one) for one in results.runs],
+        "exposures": [_exposure_json(one) for one in results.exposures],
+        "failures": [asdict(one) for one in results.failures],
+        "ingest": [asdict(one) for one in results.ingest],
+        "notices": [asdict(one) for one in results.notices],
+    }
+
+
+def _run_json(run: RunResult) -> Mapping[str, Any]:
+    names = (
+        "name protocol shape params counts closed paused per_hour per_hour_now mean_s"
+    )
+    return {name: getattr(run, name) for name in names.split()}
+
+
+def _exposure_json(exposure: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    names = (
+        "key source setup arrived_at finished_at standing states override pick_count "
+        "particle_count reason"
+    )
+    verdict = exposure.verdict
+    return {name: getattr(exposure, name) for name in names.split()} | {
+        "verdict": None if verdict is None else asdict(verdict)
+    }
+
+
+def _print(
+    console: Console,
+    session: Session,
+    service: Mapping[str, Any],
+    results: SessionResults | None,
+) -> None:
+    state = {
+        "running": f"running, process {service['pid']}",
+        "busy": "starting or ending",
+        "stopped": "not running; `icestream start` goes on",
+    }[service["state"]]
+    _line(console, f"{session.folder}: {state}")
+    if results is None:
+        _line(console, "It has never been started.")
+        return
+    for run, reason in results.paused.items():
+        _line(console, f"PAUSED {run or 'session'}: {reason}", style="bold yellow")
+    console.print(_runs_table(results))
+    rates = results.rates
+    if rates.lag_s is not None:
+        text = f"Arrival to result: {seconds_text(rates.lag_s)} (median of the newest)."
+        if rates.oldest_unprocessed_s is not None:
+            oldest = seconds_text(rates.oldest_unprocessed_s)
+            text += f" The oldest unfinished one waits for {oldest}."
+        _line(console, text)
+    _print_trouble(console, results)
+    _line(console, f"Report: {session.report_path}")
+
+
+def _runs_table(results: SessionResults) -> Any:  # noqa: ANN401
+    numbers = ("done", "running", "waiting", "failed", "skipped", "per hour")
+    table = make_table("run", "protocol", *numbers, right=numbers)
+    for one in results.runs:
+        counts = one.counts
+        waiting = sum(counts.get(state, 0) for state in _BEFORE)
+        rate = one.per_hour_now
+        table.add_row(
+            one.name,
+            one.protocol,
+            *(
+                str(number)
+                for number in (
+                    counts.get(State.DONE, 0),
+                    counts.get(State.RUNNING, 0),
+                    waiting,
+                    counts.get(State.QUARANTINED, 0),
+                    counts.get(State.SKIPPED, 0),
+                )
+            ),
+            "" if rate is None else f"{rate:,.0f}",
+        )
+    return table
+
+
+def _print_trouble(console: Console, results: SessionResults) -> None:
+    failures = [
+        f"{one.run}: {one.key}: {one.reason}"
+        + ("" if one.is_final else " (tried again)")
+        for one in results.failures
+    ]
+    waiting = [
+        f"{one.run}: {one.path}: {one.reason}"
+        for one in results.ingest
+        if one.state in ("waiting", "unreadable")
+    ]
+    notices = [f"{f'{n.run}: ' if n.run else ''}{n.message}" for n in results.notices]
+    for title, lines in (
+        ("Failed", failures),
+        ("Files not taken yet", waiting),
+        ("Notices", notices),
+    ):
+        if not lines:
+            continue
+        _line(console, f"{title} ({len(lines)}):")
+        for line in lines[-_SHOWN:]:
+            _line(console, f"  {line}")
+
+
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, markup=False, soft_wrap=True, style=style)

@@ -1,0 +1,53 @@
+"""What a session has come to, in a few lines at the end of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from icestream.cli.output import seconds_text, stdout
+from icestream.report.reading import read_results
+from icestream.report.results import SessionResults, Standing
+
+if TYPE_CHECKING:
+    from icestream.app.session import Session
+
+__all__ = ["load_results", "print_summary"]
+
+_FAILURES_SHOWN = 5
+
+
+def load_results(session: Session) -> SessionResults:
+    """Read all results of a session at this moment."""
+    reader = session.read()
+    try:
+        return read_results(reader, session.plan)
+    finally:
+        reader.close()
+
+
+def print_summary(session: Session, results: SessionResults) -> None:
+    """Print the numbers, the reasons of failures, and the report's path."""
+    counts = ", ".join(
+        f"{results.count(standing)} {standing.value}"
+        for standing in Standing
+        if results.count(standing)
+    )
+    lines = [f"{len(results.exposures)} exposures" + (f": {counts}" if counts else "")]
+    lines.append(f"{results.pick_count:,} picks, {results.particle_count:,} particles")
+    if results.rates.lag_s is not None:
+        lag = seconds_text(results.rates.lag_s)
+        lines.append(f"{lag} from arrival to the last result (median)")
+    final = [one for one in results.failures if one.is_final]
+    lines += [
+        f"failed: {f.key} in {f.run}: {f.reason}" for f in final[:_FAILURES_SHOWN]
+    ]
+    if len(final) > _FAILURES_SHOWN:
+        lines.append(f"... and {len(final) - _FAILURES_SHOWN} more: see the report")
+    lines += [
+        f"paused: {run or 'the session'}: {reason}"
+        for run, reason in results.paused.items()
+    ]
+    lines.append(f"Report: {session.report_path}")
+    console = stdout()
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,19 @@
+"""The words of the field: frozen values that refuse nonsense. Knows no framework."""
+
+from icestream.domain.acquisition import AcquisitionSetup, OpticsGroup
+from icestream.domain.ctf import Ctf
+from icestream.domain.image import Micrograph, RawFile
+from icestream.domain.particles import Column, Coordinates, Particles
+from icestream.domain.verdict import Verdict
+
+__all__ = [
+    "AcquisitionSetup",
+    "Column",
+    "Coordinates",
+    "Ctf",
+    "Micrograph",
+    "OpticsGroup",
+    "Particles",
+    "RawFile",
+    "Verdict",
+]

@@ -1,0 +1,66 @@
+"""How images were taken: what belongs to the microscope and not to a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icestream.domain.errors import BadSettings
+
+__all__ = ["AcquisitionSetup", "OpticsGroup"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcquisitionSetup:
+    """One way of taking images that stays the same from exposure to exposure.
+
+    Parameters
+    ----------
+    name
+        Name within the session, e.g. ``k2``.
+    pixel_size_angst
+        Pixel size of the stored image, Å/px.
+    voltage_kv
+        Acceleration voltage, kV.
+    spherical_aberration_mm
+        Spherical aberration Cs, mm.
+    amplitude_contrast
+        Fraction of amplitude contrast, 0 to 1.
+
+    Raises
+    ------
+    BadSettings
+        A value lies outside what an electron microscope can have.
+    """
+
+    name: str
+    pixel_size_angst: float
+    voltage_kv: float
+    spherical_aberration_mm: float = 2.7
+    amplitude_contrast: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field, low, high, unit in (
+            ("pixel_size_angst", 0.05, 100.0, "Å/px"),
+            ("voltage_kv", 20.0, 1500.0, "kV"),
+            ("spherical_aberration_mm", 0.0, 20.0, "mm"),
+            ("amplitude_contrast", 0.0, 1.0, "a fraction"),
+        ):
+            value = getattr(self, field)
+            if not low <= value <= high:
+                raise BadSettings(
+                    f"Setup {self.name!r}: {field} is {value}.",
+                    hint=f"It must lie between {low:g} and {high:g} ({unit}).",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpticsGroup:
+    """Exposures that share their optics, numbered from 1 as RELION wants it."""
+
+    number: int
+    setup: AcquisitionSetup
+
+    @property
+    def name(self) -> str:
+        """The name that stands in a STAR file."""
+        return self.setup.name

@@ -1,0 +1,117 @@
+"""Every error that icestream raises on purpose.
+
+::
+
+    IcestreamError
+    ├── ItemError                  the item's fault: it is set aside, the stream goes on
+    │   ├── UnreadableFile         not a file of its kind, damaged, no permission
+    │   │   └── IncompleteFile     cut short: perhaps still being written
+    │   ├── UnusableImage          decoded, but NaN, constant or of a wrong type
+    │   ├── CtfNotFound            no Thon ring stands above the noise
+    │   └── NoParticles            nothing to extract
+    ├── SessionError               the session's fault: it pauses and asks
+    │   ├── BadSettings            a setting, parameter or workflow that cannot be
+    │   ├── FolderUnavailable      a folder that cannot be listed or written
+    │   ├── DiskFull               no space or no quota left
+    │   ├── SessionInUse           another service holds the writer's lock
+    │   ├── ServiceUnreachable     no service answers on the session's socket
+    │   └── LedgerUnusable         on a network file system, newer, or damaged
+    └── InternalError              ours: crash loudly
+
+A message says what happened, to which file or value, and (the hint) what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadSettings",
+    "CtfNotFound",
+    "DiskFull",
+    "FolderUnavailable",
+    "IcestreamError",
+    "IncompleteFile",
+    "InternalError",
+    "ItemError",
+    "LedgerUnusable",
+    "NoParticles",
+    "ServiceUnreachable",
+    "SessionError",
+    "SessionInUse",
+    "UnreadableFile",
+    "UnusableImage",
+]
+
+
+class IcestreamError(Exception):
+    """The root: ``what`` happened to which file or value, and a ``hint`` what to do."""
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.hint}".strip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.hint)
+
+
+def _rebuild(kind: type[IcestreamError], what: str, hint: str) -> IcestreamError:
+    return kind(what, hint=hint)
+
+
+class ItemError(IcestreamError):
+    """The item's fault: it is set aside with its reason, the stream goes on."""
+
+
+class UnreadableFile(ItemError):
+    """A file is not of its kind, is damaged, or may not be read."""
+
+
+class IncompleteFile(UnreadableFile):
+    """A file ends too early or in zeros: perhaps it is still being written."""
+
+
+class UnusableImage(ItemError):
+    """An image was decoded but holds NaN, one constant value or a wrong type."""
+
+
+class CtfNotFound(ItemError):
+    """No Thon ring stands above the noise between the resolution limits."""
+
+
+class NoParticles(ItemError):
+    """There is nothing to extract."""
+
+
+class SessionError(IcestreamError):
+    """The session's fault: it pauses and asks."""
+
+
+class BadSettings(SessionError):
+    """A setting, a parameter or a workflow that cannot be."""
+
+
+class FolderUnavailable(SessionError):
+    """A folder that cannot be listed or written."""
+
+
+class DiskFull(SessionError):
+    """No space or no quota is left."""
+
+
+class SessionInUse(SessionError):
+    """Another service holds the session's writer lock."""
+
+
+class ServiceUnreachable(SessionError):
+    """No service answers on the session's socket."""
+
+
+class LedgerUnusable(SessionError):
+    """A ledger on a network file system, of a newer version, or damaged."""
+
+
+class InternalError(IcestreamError):
+    """A promise of our own code was broken."""

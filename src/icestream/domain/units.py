@@ -1,0 +1,33 @@
+"""Conversions, for views and for formulas that need SI-like units."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["angst_from_mm", "electron_wavelength_angst", "micrometre_from_angst"]
+
+
+def electron_wavelength_angst(voltage_kv: float) -> float:
+    """Return the relativistic wavelength of an electron, Å.
+
+    Parameters
+    ----------
+    voltage_kv
+        Acceleration voltage, kV.
+
+    Notes
+    -----
+    lambda = h / sqrt(2 m e V (1 + e V / (2 m c^2))), CODATA constants.
+    """
+    volt = voltage_kv * 1e3
+    return 12.2642597 / math.sqrt(volt * (1 + 0.978475598e-6 * volt))
+
+
+def micrometre_from_angst(angst: float) -> float:
+    """Convert Å to µm, the unit in which people read defocus."""
+    return angst * 1e-4
+
+
+def angst_from_mm(millimetre: float) -> float:
+    """Convert mm to Å, for the spherical aberration."""
+    return millimetre * 1e7

@@ -1,0 +1,222 @@
+"""Least squares for defocus, astigmatism and phase shift from the pixels of a band.
+
+The log amplitude is modelled as ``background(g) + envelope(g) sin^2 chi``. Background
+and envelope are splines and enter linearly; they are solved for at each step, and the
+few non-linear parameters follow by Levenberg-Marquardt on what is left (variable
+projection after Kaufman, BIT 15 (1975) 49).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from icestream.engines.ctf.band import band_position
+from icestream.engines.ctf.linear import solve_normal, spline_basis
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from icestream.engines.ctf.band import Band, Optics
+
+__all__ = ["Fit", "RingModel", "RingParameters", "refine"]
+
+_BACKGROUND_SPLINES = 8
+_ENVELOPE_SPLINES = 5
+_MAX_STEPS = 25
+_CONVERGED_ANGST = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingParameters:
+    """Mean defocus, half the astigmatism as (cos, sin) of twice its angle, phase."""
+
+    mean_angst: float
+    along_angst: float
+    across_angst: float
+    phase_shift_deg: float = 0.0
+
+    def moved(self, step: Tensor) -> RingParameters:
+        """Add a step in (Å, Å, Å) or (Å, Å, Å, rad)."""
+        values = step.tolist()
+        phase = math.degrees(values[3]) if len(values) > 3 else 0.0
+        return RingParameters(
+            mean_angst=self.mean_angst + values[0],
+            along_angst=self.along_angst + values[1],
+            across_angst=self.across_angst + values[2],
+            phase_shift_deg=self.phase_shift_deg + phase,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The model of a band at some parameters.
+
+    Parameters
+    ----------
+    parameters
+        The point.
+    model
+        ``(pixel,)``, log amplitude.
+    residual
+        ``(pixel,)``, data minus model.
+    linear
+        ``(spline, pixel)``, the rows of background and envelope.
+    slopes
+        ``(parameter, pixel)``, derivative of the model by the parameters.
+    cost
+        Sum of squared residuals.
+    rings
+        ``(pixel,)``, the part of the model that oscillates, negative envelope cut off.
+    """
+
+    parameters: RingParameters
+    model: Tensor
+    residual: Tensor
+    linear: Tensor
+    slopes: Tensor
+    cost: float
+    rings: Tensor
+
+    def information(self) -> Tensor:
+        """``(parameter, parameter)``, normal matrix with the splines projected out."""
+        return self.slopes @ self.projected_slopes().T
+
+    def projected_slopes(self) -> Tensor:
+        """``(parameter, pixel)``, what of the slopes no spline can explain."""
+        normal = self.linear @ self.linear.T
+        return self.slopes - (
+            solve_normal(normal, self.linear @ self.slopes.T).T @ self.linear
+        )
+
+    def step(self, residual: Tensor, *, damping: float = 0.0) -> Tensor:
+        """Move the parameters so as to explain residuals, to first order.
+
+        Parameters
+        ----------
+        residual
+            ``(pixel, batch)``.
+        damping
+            Levenberg and Marquardt's, relative to the diagonal.
+
+        Returns
+        -------
+        Tensor
+            ``(parameter, batch)``, Å and radians.
+        """
+        free = self.projected_slopes()
+        information = self.slopes @ free.T
+        damped = information + damping * torch.diag(information.diagonal())
+        return solve_normal(damped, free @ residual)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingModel:
+    """The data of a band with all that does not change during its fit.
+
+    Parameters
+    ----------
+    data
+        ``(pixel,)``, log amplitude.
+    band, optics
+        Where the pixels lie, and the microscope.
+    smooth, shapes
+        ``(spline, pixel)``, bases of background and envelope.
+    fits_phase
+        Whether the phase shift is free.
+    """
+
+    data: Tensor
+    band: Band
+    optics: Optics
+    smooth: Tensor
+    shapes: Tensor
+    fits_phase: bool
+
+    @classmethod
+    def make(
+        cls, data: Tensor, *, band: Band, optics: Optics, fits_phase: bool = False
+    ) -> RingModel:
+        """Prepare the bases of a band."""
+        position = band_position(band.g2, band=band)
+        return cls(
+            data=data,
+            band=band,
+            optics=optics,
+            smooth=spline_basis(position, count=_BACKGROUND_SPLINES),
+            shapes=spline_basis(position, count=_ENVELOPE_SPLINES),
+            fits_phase=fits_phase,
+        )
+
+    def at(self, parameters: RingParameters) -> Fit:
+        """Solve for background and envelope at given parameters."""
+        chi = self._chi(parameters)
+        wave = 0.5 - 0.5 * torch.cos(2 * chi)
+        linear = torch.cat((self.smooth, self.shapes * wave))
+        weight = solve_normal(linear @ linear.T, (linear @ self.data)[:, None])[:, 0]
+        model = weight @ linear
+        residual = self.data - model
+        envelope = weight[_BACKGROUND_SPLINES:] @ self.shapes
+        rise = envelope * torch.sin(2 * chi)
+        band = self.band
+        slopes = [
+            rise * (self.optics.slope * term)
+            for term in (band.g2, band.along, band.across)
+        ]
+        return Fit(
+            parameters=parameters,
+            model=model,
+            residual=residual,
+            linear=linear,
+            slopes=torch.stack([*slopes, rise] if self.fits_phase else slopes),
+            cost=float(residual @ residual),
+            rings=envelope.clamp_min(0) * wave,
+        )
+
+    def _chi(self, p: RingParameters) -> Tensor:
+        defocus_g2 = (
+            p.mean_angst * self.band.g2
+            + p.along_angst * self.band.along
+            + p.across_angst * self.band.across
+        )
+        fixed = self.optics.fixed_phase_rad(
+            self.band.g2, phase_shift_deg=p.phase_shift_deg
+        )
+        return self.optics.slope * defocus_g2 + fixed
+
+    def score(self, fit: Fit) -> float:
+        """Correlate rings with data, the background taken out of both, -1 to 1."""
+        pair = torch.stack((self.data, fit.rings))
+        mixed = pair @ self.smooth.T
+        product = pair @ pair.T - mixed @ solve_normal(
+            self.smooth @ self.smooth.T, mixed.T
+        )
+        norm = (product[0, 0] * product[1, 1]).clamp_min(0).sqrt()
+        return float(product[0, 1] / norm) if float(norm) > 0 else 0.0
+
+
+def refine(model: RingModel, start: RingParameters) -> Fit:
+    """Descend from a start, within half a ring of the answer, to the minimum.
+
+    Parameters
+    ----------
+    model
+        The data and its bases.
+    start
+        Where to begin.
+    """
+    fit = model.at(start)
+    damping = 1e-3
+    for _ in range(_MAX_STEPS):
+        step = fit.step(fit.residual[:, None], damping=damping)[:, 0]
+        trial = model.at(fit.parameters.moved(step))
+        if trial.cost <= fit.cost:
+            fit, damping = trial, damping / 10
+        else:
+            damping *= 10
+        if float(step[:3].abs().max()) < _CONVERGED_ANGST or damping > 1e6:
+            break
+    return fit

@@ -1,0 +1,91 @@
+"""The step that fits the contrast transfer function of a micrograph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from icestream.domain import Ctf, Micrograph
+from icestream.domain.errors import BadSettings
+from icestream.engines.ctf import CtfSearch, estimate_ctf
+from icestream.protocols.images import load_image
+from icestream.streaming.protocol import Context, Input, Params, PerItem, Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["EstimateCtf", "EstimateCtfParams"]
+
+
+class EstimateCtfParams(Params):
+    """Where to look for Thon rings."""
+
+    low_resolution_angst: float = Field(
+        default=30.0, gt=0, description="Start of the fit, Å."
+    )
+    high_resolution_angst: float | None = Field(
+        default=None,
+        gt=0,
+        description="End of the fit, Å; 4 Å or 2.2 pixels where those are coarser.",
+    )
+    defocus_min_angst: float = Field(
+        default=3000.0, gt=0, description="Lowest mean defocus, Å; > 0 is underfocus."
+    )
+    defocus_max_angst: float = Field(
+        default=50000.0, gt=0, description="Highest mean defocus, Å."
+    )
+    astigmatism_max_angst: float = Field(
+        default=2000.0, ge=0, description="Largest U - V, Å."
+    )
+    phase_shift_deg: float = Field(
+        default=0.0, description="Extra phase shift, degrees; start of its range."
+    )
+    phase_shift_max_deg: float | None = Field(
+        default=None, description="End of the range to be searched; fixed if not given."
+    )
+    box_px: int = Field(
+        default=512, ge=128, le=2048, description="Side of the power spectrum, px."
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        try:
+            self.search()
+        except BadSettings as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def search(self) -> CtfSearch:
+        """Return the engine's ranges."""
+        return CtfSearch(**self.model_dump(exclude={"box_px"}))
+
+
+class EstimateCtf(PerItem[EstimateCtfParams]):
+    """Fit defocus and astigmatism to the Thon rings of a micrograph."""
+
+    name: ClassVar = "estimate_ctf"
+    Params: ClassVar = EstimateCtfParams
+    inputs: ClassVar = {"micrograph": Input(kind=Micrograph)}
+    outputs: ClassVar = {"ctf": Ctf}
+    reads: ClassVar = ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
+    resources: ClassVar = Resources(memory_gb=1.5)
+    citation: ClassVar = (
+        "Rohou A, Grigorieff N (2015). CTFFIND4: fast and accurate defocus estimation "
+        "from electron micrographs. J. Struct. Biol. 192, 216-221 (the model)."
+    )
+
+    def process(
+        self, context: Context, /, *, micrograph: Micrograph
+    ) -> Mapping[str, Ctf]:
+        """Return the fit; raises ``CtfNotFound`` where no ring is seen."""
+        fit = estimate_ctf(
+            load_image(context, micrograph),
+            pixel_size_angst=micrograph.pixel_size_angst,
+            voltage_kv=context.acquisition.voltage_kv,
+            spherical_aberration_mm=context.acquisition.spherical_aberration_mm,
+            amplitude_contrast=context.acquisition.amplitude_contrast,
+            search=self.params.search(),
+            box_px=self.params.box_px,
+        )
+        return {"ctf": fit.ctf}

@@ -1,0 +1,267 @@
+"""Read a session's results from its ledger, all at one moment."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from icestream.report.gallery import choose
+from icestream.report.results import (
+    ExposureResult,
+    FailureLine,
+    IngestLine,
+    NoticeLine,
+    RunResult,
+    SessionResults,
+    Snapshot,
+    Standing,
+)
+from icestream.report.tables import read_coordinates, read_tables, select
+from icestream.report.timing import per_hour, per_hour_now, rates_of, read_times
+from icestream.streaming import schema
+from icestream.streaming.protocol import SightingState
+from icestream.streaming.records import decode
+from icestream.streaming.tasks import TERMINAL, State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, MutableMapping, Sequence
+
+    from icestream.report.roles import Roles
+    from icestream.report.tables import Decision, Tables, Trouble
+    from icestream.report.timing import Times
+    from icestream.streaming.plan import Plan
+    from icestream.streaming.reader import LedgerReader
+
+__all__ = ["read_results"]
+
+
+def read_results(
+    reader: LedgerReader,
+    plan: Plan,
+    *,
+    now: float | None = None,
+    row_counts: MutableMapping[str, int] | None = None,
+) -> SessionResults:
+    """Read what a session has come to.
+
+    Parameters
+    ----------
+    reader
+        A fresh reader of the session's ledger.
+    plan
+        The session's runs.
+    now
+        Seconds since 1970; the clock's, if not given.
+    row_counts
+        Lengths of blocks by item id. Give the same mapping each time and only new
+        blocks are read: items never change.
+
+    Returns
+    -------
+    SessionResults
+        Everything that the report shows, except the pictures themselves.
+    """
+    moment = time.time() if now is None else now
+    tables = read_tables(reader, plan, {} if row_counts is None else row_counts)
+    times = read_times(reader)
+    exposures = tuple(_exposure(key, tables, times) for key in tables.arrivals)
+    gallery = choose(exposures)
+    run_rows = {row["name"]: row for row in reader.rows(schema.run)}
+    paused = {n: row["paused"] for n, row in run_rows.items() if row["paused"]}
+    sources_closed = all(
+        name in run_rows and run_rows[name]["closed"] for name in tables.roles.sources
+    )
+    is_done = all(one.standing is not Standing.IN_PROGRESS for one in exposures)
+    return SessionResults(
+        read_at=moment,
+        roles=tables.roles,
+        exposures=exposures,
+        groups=tables.optics.groups,
+        runs=_runs(plan, reader.counts(), run_rows, times=times, now=moment),
+        failures=_failures(reader, tables),
+        ingest=_ingest(reader),
+        notices=tuple(
+            NoticeLine(time=row["time"], run=row["run"], message=row["message"])
+            for row in reader.rows(schema.notice)
+        ),
+        snapshots=_snapshots(reader, plan, tables.roles),
+        gallery=gallery,
+        coordinates=read_coordinates(
+            reader, tables, (one.key for group in gallery for one in group.exposures)
+        ),
+        paused=paused,
+        rates=rates_of(exposures, now=moment),
+        is_finished=sources_closed and is_done,
+    )
+
+
+def _exposure(key: str, tables: Tables, times: Times) -> ExposureResult:
+    states = tables.states.get(key, {})
+    gate = _deciding_gate(tables, key)
+    decided = tables.decisions[gate][key] if gate else None
+    standing = _standing(states.values(), tables.roles, decided)
+    micrograph = tables.micrographs.get(key)
+    group = tables.optics.of_key.get(key)
+    setup = micrograph.setup if micrograph else ""
+    return ExposureResult(
+        key=key,
+        source=key.partition("/")[0],
+        setup=group.name if group else setup,
+        arrival=tables.arrivals[key],
+        arrived_at=times.arrived.get(key),
+        finished_at=times.finished.get(key),
+        standing=standing,
+        states=states,
+        micrograph=micrograph,
+        ctf=tables.ctfs.get(key),
+        verdict=decided.verdict if decided else None,
+        gate=gate,
+        override=decided.override if decided else None,
+        pick_count=tables.pick_counts.get(key),
+        particle_count=tables.particle_counts.get(key),
+        reason=_reason(tables.troubles.get(key, ()), standing),
+    )
+
+
+def _deciding_gate(tables: Tables, key: str) -> str | None:
+    """Return the first gate that rejects, else the last one that accepts."""
+    found = None
+    for name, decisions in tables.decisions.items():
+        accepted = decisions[key].accepted if key in decisions else None
+        if accepted is not None:
+            found = name
+        if accepted is False:
+            break
+    return found
+
+
+def _standing(
+    states: Collection[State], roles: Roles, decided: Decision | None
+) -> Standing:
+    if not TERMINAL.issuperset(states):
+        return Standing.IN_PROGRESS
+    if State.QUARANTINED in states:
+        return Standing.FAILED
+    if decided is not None:
+        return Standing.ACCEPTED if decided.accepted else Standing.REJECTED
+    return Standing.SKIPPED if roles.gates else Standing.ACCEPTED
+
+
+def _reason(troubles: Sequence[Trouble], standing: Standing) -> str:
+    if standing in (Standing.ACCEPTED, Standing.REJECTED):
+        return ""
+    skipped = standing is Standing.SKIPPED
+    for one in troubles:
+        if one.reason and (one.state is State.SKIPPED) is skipped:
+            return f"{one.run}: {one.reason}"
+    return ""
+
+
+def _runs(
+    plan: Plan,
+    counts: Mapping[str, Mapping[str, int]],
+    rows: Mapping[str, Mapping[str, Any]],
+    *,
+    times: Times,
+    now: float,
+) -> tuple[RunResult, ...]:
+    found = []
+    for name, spec in plan.workflow.runs.items():
+        run = plan.runs[name]
+        row = rows.get(name, {})
+        of_run = times.of_run.get(name)
+        found.append(
+            RunResult(
+                name=name,
+                protocol=run.protocol.name,
+                summary=run.protocol.summary(),
+                citation=run.protocol.citation,
+                shape=spec.shape.value,
+                params=run.params,
+                counts=counts.get(name, {}),
+                closed=bool(row.get("closed", False)),
+                paused=row.get("paused"),
+                per_hour=per_hour(of_run.ended) if of_run else None,
+                per_hour_now=per_hour_now(of_run.ended, now) if of_run else None,
+                mean_s=of_run.mean_s if of_run else None,
+            )
+        )
+    return tuple(found)
+
+
+def _failures(reader: LedgerReader, tables: Tables) -> tuple[FailureLine, ...]:
+    attempt = schema.attempt.c
+    statement = sa.select(
+        attempt.run, attempt.key, attempt.cause, attempt.message, attempt.details
+    ).where(attempt.cause.is_not(None))
+    last = {
+        (run, key): (cause, message, details)
+        for run, key, cause, message, details in select(
+            reader, statement.order_by(attempt.seq)
+        )
+    }
+    return tuple(
+        _failure(one, *last.get((one.run, one.key), ("", "", "")))
+        for key in tables.arrivals
+        for one in tables.troubles.get(key, ())
+        if one.state is not State.SKIPPED
+    )
+
+
+def _failure(
+    trouble: Trouble, cause: str | None, message: str | None, details: str | None
+) -> FailureLine:
+    return FailureLine(
+        run=trouble.run,
+        key=trouble.key,
+        cause=cause or "",
+        reason=trouble.reason or message or "no reason was given",
+        details=details or "",
+        attempts=trouble.attempt,
+        is_final=trouble.state is State.QUARANTINED,
+    )
+
+
+def _ingest(reader: LedgerReader) -> tuple[IngestLine, ...]:
+    rows = reader.rows(
+        schema.ingest, schema.ingest.c.state != SightingState.TAKEN.value
+    )
+    names = ("run", "path", "state", "reason", "time")
+    return tuple(IngestLine(**{name: row[name] for name in names}) for row in rows)
+
+
+def _snapshots(
+    reader: LedgerReader, plan: Plan, roles: Roles
+) -> tuple[Snapshot, ...]:
+    found = []
+    for name in roles.aggregates:
+        record = reader.snapshot(name)
+        if record is None:
+            continue
+        protocol = plan.runs[name].protocol
+        (kind,) = protocol.outputs.values()
+        item = decode(record, kind)
+        scalars: dict[str, Any] = {}
+        columns: dict[str, tuple[Any, ...]] = {}
+        for field in (*record.scalars, *_columns_of(item)):
+            value = getattr(item, field)
+            if isinstance(value, np.ndarray):
+                columns[field] = tuple(value.tolist())
+            elif isinstance(value, list | tuple):
+                columns[field] = tuple(value)
+            else:
+                scalars[field] = value
+        found.append(
+            Snapshot(
+                run=name, summary=protocol.summary(), scalars=scalars, columns=columns
+            )
+        )
+    return tuple(found)
+
+
+def _columns_of(item: object) -> tuple[str, ...]:
+    names = getattr(item, "__dataclass_fields__", {})
+    return tuple(n for n in names if isinstance(getattr(item, n), np.ndarray))

@@ -1,0 +1,132 @@
+"""The executor of a workstation: one process per slot, run by dask.distributed.
+
+Dask is used only as "run this independent task on that slot"; `dask_loop` says how.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+from icestream.domain.errors import InternalError
+from icestream.streaming.children import tail_of
+from icestream.streaming.dask_loop import EngineLoop
+from icestream.streaming.dask_slot import START_LIMIT_S
+from icestream.streaming.execution import Envelope, Executor, Outcome, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from icestream.streaming.processes import ProcessRecord
+
+__all__ = ["DaskExecutor"]
+
+CLOSE_LIMIT_S = 10.0
+
+
+class DaskExecutor(Executor):
+    """Runs tasks in one long-lived process per slot on this machine.
+
+    ``deliver`` is called from the executor's own thread: it must be short and
+    not raise. After `close` nothing is delivered any more.
+
+    A task whose process died is answered by a `Fault.LOST` failure: with the cause
+    ``WorkerDied`` the one that was running, with ``SlotLost`` the others of its bundle
+    and those that waited behind it, which are not to blame.
+
+    Parameters
+    ----------
+    slots
+        How many slots; they are called ``slot-0``, ``slot-1`` ...
+    folder
+        Where logs, scratch files and the records of processes go. One executor's own.
+    threads_per_slot
+        CPU threads of each, to which the thread pools of libraries are capped.
+    environment
+        Further variables of the slots' processes.
+    recycle_after
+        Bundles after which the scheduler's process is replaced, since it grows by about
+        1 kB with each. No task is lost or repeated by that.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        folder: Path,
+        threads_per_slot: int = 1,
+        environment: Mapping[str, str] | None = None,
+        recycle_after: int = 50_000,
+    ) -> None:
+        self._loop: EngineLoop | None = None
+        self._folder = folder
+        self._environment = dict(environment or {})
+        self._recycle_after = recycle_after
+        self._slots = {
+            f"slot-{number}": Slot(name=f"slot-{number}", threads=threads_per_slot)
+            for number in range(slots)
+        }
+
+    def start(self, deliver: Callable[[Outcome], None]) -> None:
+        """Start all processes; return when a slot can take a task.
+
+        Raises
+        ------
+        InternalError
+            No slot came up; the message quotes the log.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._loop = EngineLoop(
+            tuple(self._slots.values()),
+            self._folder.absolute(),
+            environment=self._environment,
+            recycle_after=self._recycle_after,
+            deliver=deliver,
+        )
+        self._loop.start()
+        self._loop.settled.wait(START_LIMIT_S)
+        if not self._loop.usable:
+            self.close()
+            log = tail_of(self._folder / f"{next(iter(self._slots))}.log")
+            raise InternalError(
+                f"No slot could be started in {self._folder}. {log}",
+                hint="The logs in that folder say more.",
+            )
+
+    def slots(self) -> Sequence[Slot]:
+        """Return the slots that can take tasks now."""
+        return self._loop.usable if self._loop is not None else ()
+
+    @property
+    def processes(self) -> Sequence[ProcessRecord]:
+        """The engine's processes, the same as in ``engine.json`` of the folder."""
+        return self._loop.records if self._loop is not None else ()
+
+    def submit(self, slot: str, bundle: Sequence[Envelope]) -> None:
+        """Queue tasks on a slot. While it comes up again they wait for it.
+
+        Raises
+        ------
+        InternalError
+            There is no such slot, or the executor does not run.
+        """
+        running = self._loop is not None and self._loop.is_alive()
+        if self._loop is None or not running or slot not in self._slots:
+            raise InternalError(f"There is no slot {slot!r} to submit to.")
+        if bundle:
+            payload = pickle.dumps(list(bundle), pickle.HIGHEST_PROTOCOL)
+            tasks = [one.task for one in bundle]
+            self._loop.call(self._loop.submit, slot, tasks, payload)
+
+    def restart_slot(self, slot: str) -> None:
+        """End a slot's process and what it started; its tasks are answered as lost."""
+        if self._loop is not None and slot in self._slots:
+            self._loop.call(self._loop.restart, slot)
+
+    def close(self) -> None:
+        """End all processes and remove what is no log. May be called twice."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call(loop.stop)
+            loop.join(CLOSE_LIMIT_S)

@@ -1,0 +1,238 @@
+"""What happened: the only input of the scheduler, and the session's log.
+
+Events are small and plain: results themselves (records, files) are stored beside them
+in the same transaction. Replaying all events gives the state tables.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from icestream.domain.verdict import Verdict
+from icestream.streaming.execution import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Arrived",
+    "Closed",
+    "Configured",
+    "Decided",
+    "Event",
+    "Failed",
+    "Overridden",
+    "Paused",
+    "Recovered",
+    "Resumed",
+    "Retried",
+    "Started",
+    "Succeeded",
+    "Ticked",
+    "Updated",
+    "Withdrawn",
+    "dump_event",
+    "load_event",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A run has these parameters from now on; ``identity`` is their hash.
+
+    Per-item results made with others are made anew; a gate decides anew; an aggregate
+    starts from the beginning.
+    """
+
+    run: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A source has a key, or a new revision of it, with its acquisition fields."""
+
+    run: str
+    key: str
+    content: str
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A source takes a key back."""
+
+    run: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """No new keys will come from a source; a file that does come reopens it."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A task was bound to a slot. An aggregate's update has the key ``""``."""
+
+    run: str
+    key: str
+    content: str
+    attempt: int
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """An attempt ended well, or its result was found in the ledger (attempt 0)."""
+
+    run: str
+    key: str
+    content: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt failed. ``wait_s`` is set where the file may still be in writing."""
+
+    run: str
+    key: str
+    content: str
+    attempt: int
+    fault: Fault
+    cause: str
+    message: str
+    time: float
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A gate said what it thinks of an item."""
+
+    run: str
+    key: str
+    content: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Overridden:
+    """A person accepts or rejects a key at a gate; ``None`` undoes it."""
+
+    run: str
+    key: str
+    accepted: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """An aggregate has taken in all changes of its input up to ``cursor``."""
+
+    run: str
+    identity: str
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Quarantined keys of a run (all of them where ``key`` is ``None``) go again."""
+
+    run: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Nothing of a run (of the session where ``run`` is ``None``) is started."""
+
+    run: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A run, or the session, goes on."""
+
+    run: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed; it is logged only where somebody waited for it."""
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A service has started: whatever was running is not any more."""
+
+
+Event: TypeAlias = (
+    Configured
+    | Arrived
+    | Withdrawn
+    | Closed
+    | Started
+    | Succeeded
+    | Failed
+    | Decided
+    | Overridden
+    | Updated
+    | Retried
+    | Paused
+    | Resumed
+    | Ticked
+    | Recovered
+)
+
+_KINDS: Mapping[str, type[Any]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        Configured,
+        Arrived,
+        Withdrawn,
+        Closed,
+        Started,
+        Succeeded,
+        Failed,
+        Decided,
+        Overridden,
+        Updated,
+        Retried,
+        Paused,
+        Resumed,
+        Ticked,
+        Recovered,
+    )
+}
+
+
+def dump_event(event: Event) -> tuple[str, str | None, str | None, str]:
+    """Return kind, run, key, and the other fields as JSON."""
+    values = asdict(event) if isinstance(event, Decided) else _shallow(event)
+    run, key = values.pop("run", None), values.pop("key", None)
+    return type(event).__name__.lower(), run, key, json.dumps(values)
+
+
+def load_event(kind: str, run: str | None, key: str | None, body: str) -> Event:
+    """Make an event again from what `dump_event` returned."""
+    values = json.loads(body)
+    names = {one.name for one in fields(_KINDS[kind])}
+    values |= {n: v for n, v in (("run", run), ("key", key)) if n in names}
+    if "verdict" in values:
+        values["verdict"] = Verdict(**values["verdict"])
+    if "fault" in values:
+        values["fault"] = Fault(values["fault"])
+    return _KINDS[kind](**values)  # type: ignore[no-any-return]
+
+
+def _shallow(event: Event) -> dict[str, Any]:
+    return {one.name: getattr(event, one.name) for one in fields(event)}

@@ -1,0 +1,330 @@
+"""Tasks on their way to a slot and back: envelopes, outcomes, and running one.
+
+An envelope is plain data and names its protocol by import path, so a worker needs
+nothing but the installed package. `guard` is the one place where any exception is
+caught: a fault of an author's code becomes a `Failure`.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import shutil
+import time
+import traceback
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Protocol as Contract
+
+from icestream.domain.errors import (
+    DiskFull,
+    IncompleteFile,
+    InternalError,
+    ItemError,
+    SessionError,
+)
+from icestream.streaming.protocol import (
+    AcquisitionView,
+    Aggregate,
+    Context,
+    Missing,
+    PerItem,
+    Product,
+)
+from icestream.streaming.records import Record, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = [
+    "Artifact",
+    "Envelope",
+    "Executor",
+    "Failure",
+    "Fault",
+    "Outcome",
+    "Slot",
+    "TaskId",
+    "execute",
+    "guard",
+    "import_protocol",
+]
+
+T = TypeVar("T")
+
+STATE = "state"
+"""Name under which an aggregate's state travels, beside its snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskId:
+    """One attempt at one task. ``key`` is empty for an aggregate's update."""
+
+    run: str
+    key: str
+    content_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """All that a slot needs to know to run one task.
+
+    Parameters
+    ----------
+    task
+        Which attempt this is.
+    protocol
+        Import path, ``module:Class``.
+    params
+        Its parameters as plain values.
+    inputs
+        Records by input name; for an aggregate its ``state``, where it has one.
+    added, withdrawn
+        For an aggregate: records that come and that go.
+    acquisition
+        The fields that the protocol declares to read.
+    session_folder, product_stem
+        Where products go; the stem carries the content key.
+    threads
+        CPU threads that the task may use.
+    time_limit_s
+        After this the slot is restarted.
+    """
+
+    task: TaskId
+    protocol: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Record | Missing] = field(default_factory=dict)
+    added: Sequence[Record] = ()
+    withdrawn: Sequence[Record] = ()
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
+    session_folder: str = "."
+    product_stem: str = "product"
+    threads: int = 1
+    time_limit_s: float = 900.0
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is, and so what happens next."""
+
+    ITEM = "item"
+    INCOMPLETE = "incomplete"
+    SESSION = "session"
+    LOST = "lost"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a task failed. ``cause`` is short and equal for equal failures."""
+
+    fault: Fault
+    cause: str
+    message: str
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A product's file: path relative to the session, size, and how long it is kept."""
+
+    path: str
+    size_bytes: int
+    keep: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one attempt: records by output name, or a failure."""
+
+    task: TaskId
+    outputs: Mapping[str, Record] = field(default_factory=dict)
+    artifacts: Sequence[Artifact] = ()
+    failure: Failure | None = None
+    slot: str = ""
+    started: float = 0.0
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A place where one task runs at a time."""
+
+    name: str
+    threads: int = 1
+    gpus: int = 0
+
+
+class Executor(Contract):
+    """Runs independent tasks on named slots. Holds no truth.
+
+    Every submitted envelope is answered by exactly one outcome, handed to ``deliver``
+    from any thread; a task whose worker died is answered by a `Fault.LOST` failure.
+    """
+
+    def start(self, deliver: Callable[[Outcome], None]) -> None:
+        """Bring the slots up; returns when at least one can take a task."""
+
+    def slots(self) -> Sequence[Slot]:
+        """Return the slots that can take tasks now."""
+
+    def submit(self, slot: str, bundle: Sequence[Envelope]) -> None:
+        """Queue tasks on a slot, to be run there one after the other."""
+
+    def restart_slot(self, slot: str) -> None:
+        """End whatever runs on a slot and bring it up again."""
+
+    def close(self) -> None:
+        """End all slots and their processes."""
+
+
+def import_protocol(path: str) -> type[Any]:
+    """Return the class at ``module:Class``.
+
+    Raises
+    ------
+    InternalError
+        There is none on this machine.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise InternalError(
+            f"Protocol {path!r} cannot be imported here: {error}.",
+            hint="Install the same packages on every machine that runs tasks.",
+        ) from error
+
+
+def guard(work: Callable[[], T]) -> T | Failure:
+    """Do some work that an author wrote; a fault of any kind becomes a `Failure`.
+
+    This is the one place where every exception is caught.
+    """
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - the executor's edge
+        return _failure(error)
+
+
+def execute(envelope: Envelope, slot: str = "") -> Outcome:
+    """Run one task and return what came of it; never raises for the task's fault."""
+    started = time.time()
+    clock = time.perf_counter()
+    products: list[Product] = []
+    result = guard(lambda: _run_and_publish(envelope, products))
+    for product in products:
+        product.temporary.unlink(missing_ok=True)
+    failure = result if isinstance(result, Failure) else None
+    outputs, artifacts = ({}, ()) if isinstance(result, Failure) else result
+    return Outcome(
+        task=envelope.task,
+        outputs=outputs,
+        artifacts=artifacts,
+        failure=failure,
+        slot=slot,
+        started=started,
+        elapsed_s=time.perf_counter() - clock,
+    )
+
+
+def _run_and_publish(
+    envelope: Envelope, products: list[Product]
+) -> tuple[Mapping[str, Record], Sequence[Artifact]]:
+    outputs = _run(envelope, products)
+    return outputs, _publish(products, Path(envelope.session_folder))
+
+
+def _run(envelope: Envelope, products: list[Product]) -> Mapping[str, Record]:
+    kind = import_protocol(envelope.protocol)
+    protocol = kind(kind.parse(envelope.params))
+    if isinstance(protocol, Aggregate):
+        return _run_aggregate(protocol, envelope)
+    if isinstance(protocol, PerItem):
+        return _run_per_item(protocol, envelope, products)
+    raise InternalError(f"{kind.__name__} is no protocol that runs on a slot.")
+
+
+def _run_per_item(
+    protocol: PerItem[Any], envelope: Envelope, products: list[Product]
+) -> Mapping[str, Record]:
+    context = Context(
+        key=envelope.task.key,
+        acquisition=AcquisitionView(envelope.acquisition),
+        session_folder=Path(envelope.session_folder),
+        product_stem=envelope.product_stem,
+        threads=envelope.threads,
+    )
+    context.products = products
+    inputs = {
+        name: one
+        if isinstance(one, Missing)
+        else decode(one, protocol.inputs[name].kind)
+        for name, one in envelope.inputs.items()
+    }
+    items = protocol.process(context, **inputs)
+    if set(items) != set(protocol.outputs):
+        raise InternalError(
+            f"{protocol.name} returned {sorted(items)} instead of its declared outputs "
+            f"{sorted(protocol.outputs)}."
+        )
+    return {name: encode(item) for name, item in items.items()}
+
+
+def _run_aggregate(
+    protocol: Aggregate[Any, Any], envelope: Envelope
+) -> Mapping[str, Record]:
+    (source,) = protocol.inputs.values()
+    (output,) = protocol.outputs
+    state = protocol.start()
+    stored = envelope.inputs.get(STATE)
+    if isinstance(stored, Record):
+        state = decode(stored, type(state))
+    state = protocol.update(
+        state,
+        [decode(one, source.kind) for one in envelope.added],
+        [decode(one, source.kind) for one in envelope.withdrawn],
+    )
+    return {STATE: encode(state), output: encode(protocol.snapshot(state))}
+
+
+def _publish(products: Sequence[Product], folder: Path) -> Sequence[Artifact]:
+    artifacts = []
+    for product in products:
+        final = folder / product.path
+        size = product.temporary.stat().st_size
+        shutil.move(product.temporary, final)
+        artifacts.append(
+            Artifact(path=product.path, size_bytes=size, keep=product.keep.value)
+        )
+    return artifacts
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = DiskFull(
+            f"{os.strerror(error.errno)}: {error.filename or 'a product'}.",
+            hint="Free space or raise the quota, then resume.",
+        )
+    return Failure(
+        fault=_fault(error),
+        cause=type(error).__name__,
+        message=str(error) or type(error).__name__,
+        details="".join(traceback.format_exception(error)),
+    )
+
+
+def _fault(error: Exception) -> Fault:
+    for kind, fault in (
+        (IncompleteFile, Fault.INCOMPLETE),
+        (ItemError, Fault.ITEM),
+        (SessionError, Fault.SESSION),
+        (MemoryError, Fault.LOST),
+    ):
+        if isinstance(error, kind):
+            return fault
+    return Fault.INTERNAL

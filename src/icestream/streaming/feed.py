@@ -1,0 +1,106 @@
+"""Sources at work: each is polled in its own thread and never runs ahead."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from icestream.streaming.execution import Failure, guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from icestream.streaming.protocol import Sighting, Source
+
+__all__ = ["Feed", "Sightings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sightings:
+    """What one poll of a source brought.
+
+    ``quiet`` counts the polls in a row that brought nothing new; ``failure`` is set
+    where the source could not look at all.
+    """
+
+    run: str
+    seen: Sequence[Sighting]
+    quiet: int
+    finished: bool
+    failure: Failure | None = None
+
+
+class Feed:
+    """Polls one source and hands over what it saw.
+
+    Parameters
+    ----------
+    run
+        Name of the source's run.
+    source
+        Primed with what the ledger knows of it.
+    deliver
+        Takes each poll's result; the next poll waits until `proceed` is called.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        source: Source[Any],
+        deliver: Callable[[Sightings], None],
+    ) -> None:
+        self.run = run
+        self._source = source
+        self._deliver = deliver
+        self._stop = threading.Event()
+        self._stored = threading.Event()
+        self._thread = threading.Thread(
+            target=self._watch, name=f"source {run}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._thread.start()
+
+    def proceed(self) -> None:
+        """Say that what was handed over is stored."""
+        self._stored.set()
+
+    def stop(self) -> None:
+        """Poll no more; returns when the thread has ended."""
+        self._stop.set()
+        self._stored.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._source.close()
+
+    def _watch(self) -> None:
+        quiet = 0
+        reported: Failure | None = None
+        while not self._stop.is_set():
+            result = guard(self._source.poll)
+            failure = result if isinstance(result, Failure) else None
+            seen = () if isinstance(result, Failure) else result
+            quiet = 0 if seen else quiet + 1
+            if failure is not None and failure.message == _message(reported):
+                failure = None
+            reported = failure or reported if not seen else None
+            self._stored.clear()
+            self._deliver(
+                Sightings(
+                    run=self.run,
+                    seen=seen,
+                    quiet=quiet,
+                    finished=self._source.finished,
+                    failure=failure,
+                )
+            )
+            if self._stop.is_set():
+                return
+            self._stored.wait()
+            self._stop.wait(self._source.interval_s)
+
+
+def _message(failure: Failure | None) -> str | None:
+    return None if failure is None else failure.message

@@ -1,0 +1,316 @@
+"""The four shapes of protocol: what an author writes.
+
+============== ===================================== ==================
+shape          the author writes                     who runs it
+============== ===================================== ==================
+``Source``     ``poll``: what appeared               session service
+``PerItem``    ``process``: one key at a time        a slot
+``Gate``       ``decide``: accepted or rejected      session service
+``Aggregate``  ``update`` and ``snapshot``           a slot
+============== ===================================== ==================
+
+A protocol is made with its parameters and holds nothing else. Inputs and outputs are
+named; their kinds are frozen dataclasses of scalars, strings and ``(n,)`` columns.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from icestream.domain.errors import BadSettings, InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from icestream.domain.verdict import Verdict
+
+__all__ = [
+    "AcquisitionView",
+    "Aggregate",
+    "Context",
+    "Gate",
+    "Input",
+    "Item",
+    "Keep",
+    "Missing",
+    "Params",
+    "PerItem",
+    "Product",
+    "Protocol",
+    "Resources",
+    "Sighting",
+    "SightingState",
+    "Source",
+]
+
+Item: TypeAlias = Any
+"""A frozen dataclass that flows; which one, a protocol declares."""
+
+
+class Params(BaseModel):
+    """Parameters of a protocol: one model validates, documents and makes the flags."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=Params)
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A named input: the kind of its items, and whether a key needs it."""
+
+    kind: type
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Stands in for an optional input that this key does not have."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one task occupies: CPU threads, GPUs, memory, and for how long at most."""
+
+    threads: int = 1
+    gpus: int = 0
+    memory_gb: float = 1.0
+    time_limit_s: float = 900.0
+
+
+class Keep(StrEnum):
+    """How long a product's file is kept."""
+
+    KEEP = "keep"
+    UNTIL_STALE = "until_stale"
+    CACHE = "cache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """A file that a step makes: write to ``temporary``, put ``path`` in the item."""
+
+    temporary: Path
+    path: str
+    keep: Keep
+
+
+class AcquisitionView:
+    """The acquisition fields that a protocol declared to read, and no others."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getattr__(self, field: str) -> Any:  # noqa: ANN401 - fields differ in type
+        if field.startswith("__"):
+            raise AttributeError(field)
+        try:
+            return self._values[field]
+        except KeyError:
+            raise InternalError(
+                f"Acquisition field {field!r} was read but not declared.",
+                hint="Add it to the protocol's `reads`: only what is declared decides "
+                "what is recomputed.",
+            ) from None
+
+
+class Context:
+    """What a running step sees of the world: its key, its acquisition, its files.
+
+    Parameters
+    ----------
+    key
+        The exposure that is processed.
+    acquisition
+        The declared acquisition fields of this exposure.
+    session_folder
+        Absolute path of the session; products and relative paths lie in it.
+    product_stem
+        Path of this task's products relative to the session, without ending; carries
+        the content key.
+    threads
+        CPU threads that the task may use.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        acquisition: AcquisitionView,
+        session_folder: Path,
+        product_stem: str,
+        threads: int = 1,
+    ) -> None:
+        self.key = key
+        self.acquisition = acquisition
+        self.threads = threads
+        self.products: list[Product] = []
+        self._session_folder = session_folder
+        self._stem = product_stem
+
+    def locate(self, path: str) -> Path:
+        """Return the absolute path of a file named in an item."""
+        return self._session_folder / path
+
+    def product(self, ending: str, *, keep: Keep = Keep.KEEP) -> Product:
+        """Announce a file, e.g. ``product(".mrcs")``; it appears only on success."""
+        path = f"{self._stem}{ending}"
+        final = self.locate(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f".{final.stem}.partial{final.suffix}")
+        product = Product(temporary=temporary, path=path, keep=keep)
+        self.products.append(product)
+        return product
+
+
+class SightingState(StrEnum):
+    """What a source thinks of a path."""
+
+    TAKEN = "taken"
+    WAITING = "waiting"
+    IGNORED = "ignored"
+    UNREADABLE = "unreadable"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One line of the ingest ledger: a path, what was made of it, and why.
+
+    ``key``, ``item`` and ``fingerprint`` belong to taken paths only.
+    """
+
+    path: str
+    state: SightingState
+    reason: str
+    key: str | None = None
+    item: Item | None = None
+    fingerprint: str | None = None
+
+
+class Protocol(ABC, Generic[P]):
+    """What the four shapes share: a name, a model of parameters, a citation."""
+
+    name: ClassVar[str]
+    revision: ClassVar[int] = 1
+    Params: ClassVar[type[BaseModel]] = Params
+    inputs: ClassVar[Mapping[str, Input]] = {}
+    outputs: ClassVar[Mapping[str, type]] = {}
+    reads: ClassVar[tuple[str, ...]] = ()
+    resources: ClassVar[Resources] = Resources()
+    citation: ClassVar[str] = ""
+
+    def __init__(self, params: P) -> None:
+        self.params = params
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> BaseModel:
+        """Check parameter values.
+
+        Raises
+        ------
+        BadSettings
+            A name is unknown or a value out of range; the message names it.
+        """
+        try:
+            return cls.Params.model_validate(dict(values))
+        except ValueError as error:
+            raise BadSettings(
+                f"Parameters of {cls.name}: {_explain(error)}.",
+                hint=f"Known: {', '.join(cls.Params.model_fields) or 'none'}.",
+            ) from error
+
+
+class Source(Protocol[P]):
+    """Yields items as they appear. Polled by the session service, in a thread."""
+
+    interval_s: ClassVar[float] = 1.0
+
+    @abstractmethod
+    def poll(self) -> Sequence[Sighting]:
+        """Return what changed since the last call. Raises ``FolderUnavailable``."""
+
+    @abstractmethod
+    def resume(self, seen: Sequence[Sighting]) -> None:
+        """Learn what the ledger already knows, before the first poll."""
+
+    def close(self) -> None:
+        """Let go of what the source holds open."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the source knows that nothing more will come (seldom)."""
+        return False
+
+
+class PerItem(Protocol[P]):
+    """Works on one key at a time: pure and stateless, its inputs joined by key."""
+
+    @abstractmethod
+    def process(
+        self, context: Context, /, *args: Any, **inputs: Any
+    ) -> Mapping[str, Item]:
+        """Return one item per output. Inputs come as keywords, by their names.
+
+        Raises
+        ------
+        ItemError
+            The item cannot be processed; it is set aside and the stream goes on.
+        """
+
+
+class Gate(Protocol[P]):
+    """Lets items pass to ``accepted`` or ``rejected``, unchanged, with a verdict."""
+
+    passes: ClassVar[str]
+
+    @abstractmethod
+    def decide(self, *args: Any, **inputs: Any) -> Verdict:
+        """Return a `Verdict` for the inputs of one key."""
+
+
+class Aggregate(Protocol[P], Generic[P, S]):
+    """Follows one output from change to change and publishes snapshots.
+
+    The state is checkpointed with its place in the output's log: each change is
+    counted exactly once. ``outputs`` names the one snapshot.
+    """
+
+    @abstractmethod
+    def start(self) -> S:
+        """Return the state before the first change: a dataclass like an item."""
+
+    @abstractmethod
+    def update(self, state: S, added: Sequence[Item], withdrawn: Sequence[Item]) -> S:
+        """Return the state with some items added and others taken out again."""
+
+    @abstractmethod
+    def snapshot(self, state: S) -> Item:
+        """Return what is published of a state."""
+
+
+def _explain(error: ValueError) -> str:
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in one['loc']) or 'value'}: {one['msg']}"
+        + (f" (got {one['input']!r})" if one["type"] != "missing" else "")
+        for one in errors()
+    )

@@ -1,0 +1,405 @@
+"""The session service: the one writer. Events in, one transaction per effect, out."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import queue
+import shutil
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from icestream.domain.errors import BadSettings, InternalError
+from icestream.streaming import events as ev
+from icestream.streaming.dispatch import Dispatcher
+from icestream.streaming.execution import STATE, Outcome
+from icestream.streaming.feed import Feed, Sightings
+from icestream.streaming.protocol import Sighting, SightingState, Source
+from icestream.streaming.recorder import Limits, Recorder
+from icestream.streaming.records import decode, encode
+from icestream.streaming.tasks import State
+from icestream.streaming.workflow import Port, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from icestream.streaming.execution import Envelope, Executor
+    from icestream.streaming.ledger import Ledger, Transaction
+    from icestream.streaming.plan import Plan, Run
+
+__all__ = ["Limits", "Service"]
+
+log = logging.getLogger(__name__)
+
+SPACE_EVERY_S = 5.0
+"""How often free space is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A request from outside: what to do in the transaction, and whom to answer."""
+
+    work: Callable[[Transaction], Any]
+    answer: Future[Any]
+
+    def obey(self, transaction: Transaction) -> Callable[[], None]:
+        """Do the work; the returned function gives the answer, once it is stored."""
+        try:
+            value = self.work(transaction)
+        except BadSettings as error:
+            return functools.partial(self.answer.set_exception, error)
+        return functools.partial(self.answer.set_result, value)
+
+
+_Message: TypeAlias = Outcome | Sightings | _Command
+
+
+class Service:
+    """Runs a session until it is stopped, or finished when asked to finish.
+
+    Parameters
+    ----------
+    plan
+        The session's runs.
+    ledger
+        Opened for writing; its lock is held.
+    executor
+        Runs tasks; started and closed by the service.
+    session_folder
+        Where products go.
+    limits
+        Times and sizes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        executor: Executor,
+        *,
+        session_folder: Path,
+        limits: Limits | None = None,
+    ) -> None:
+        self.plan = plan
+        self.ledger = ledger
+        self._limits = limits or Limits()
+        self._recorder = Recorder(plan, self._limits)
+        self.scheduler = self._recorder.scheduler
+        self._executor = executor
+        self._folder = session_folder
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._dispatcher = Dispatcher(
+            plan, self.scheduler, executor, session_folder=session_folder
+        )
+        self._feeds: dict[str, Feed] = {}
+        self._finishing = False
+        self._quiet: set[str] = set()
+        self._stop_at: float | None = None
+        self._next_check = 0.0
+        self._space_low = False
+
+    # Life -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until stopped.
+
+        Raises
+        ------
+        DiskFull
+            The ledger cannot grow any more.
+        """
+        self._open()
+        self._executor.start(self._inbox.put)
+        try:
+            for feed in self._feeds.values():
+                feed.start()
+            while not self._is_over():
+                self._turn(self._receive())
+        finally:
+            for feed in self._feeds.values():
+                feed.stop()
+            self._executor.close()
+            self._refuse_rest()
+
+    def stop(self) -> None:
+        """Start nothing more and end when what runs is done; called again: at once.
+
+        May be called from a signal handler.
+        """
+        wait = self._limits.stop_s if self._stop_at is None else 0.0
+        self._stop_at = time.monotonic() + wait
+
+    def command(self, work: Callable[[Transaction], Any]) -> Future[Any]:
+        """Have some work done by the writer; answered after it is stored."""
+        answer: Future[Any] = Future()
+        self._inbox.put(_Command(work, answer))
+        return answer
+
+    def obey(self, work: Callable[[Transaction], Any]) -> Any:  # noqa: ANN401
+        """Do some work at once, while no service runs; the writer's lock is held."""
+        self.ledger.restore(self.scheduler)
+        with self.ledger.transaction() as transaction:
+            value = work(transaction)
+            self._recorder.settle(transaction)
+        return value
+
+    # Commands, to be given to `command` -----------------------------------------------
+
+    def pause(self, transaction: Transaction, run: str | None, reason: str) -> None:
+        """Start nothing more of a run, or at all."""
+        self._check_run(run)
+        self._recorder.apply(transaction, ev.Paused(run, reason))
+
+    def resume(self, transaction: Transaction, run: str | None) -> None:
+        """Go on."""
+        self._check_run(run)
+        self._recorder.apply(transaction, ev.Resumed(run))
+
+    def retry(self, transaction: Transaction, run: str | None, key: str | None) -> int:
+        """Queue quarantined keys again; returns how many."""
+        self._check_run(run)
+        runs = [run] if run else list(self.plan.runs)
+        count = 0
+        for name in runs:
+            tasks = self.scheduler.board.tasks[name]
+            for one in [key] if key else list(tasks):
+                if one in tasks and tasks[one].state is State.QUARANTINED:
+                    self._recorder.apply(transaction, ev.Retried(name, one))
+                    count += 1
+        return count
+
+    def override(
+        self, transaction: Transaction, run: str, key: str, *, accepted: bool | None
+    ) -> None:
+        """Accept or reject a key at a gate by hand; ``None`` undoes it."""
+        self._check_run(run)
+        if self.plan.runs[run].spec.shape is not Shape.GATE:
+            raise BadSettings(f"Run {run!r} is no gate: nothing to accept or reject.")
+        if key not in self.scheduler.board.tasks[run]:
+            raise BadSettings(
+                f"Gate {run!r} knows no exposure {key!r}.",
+                hint="`icestream status --json` lists the keys.",
+            )
+        self._recorder.apply(transaction, ev.Overridden(run, key, accepted))
+
+    def configure(self, transaction: Transaction, run: Run) -> None:
+        """Give a run other parameters; what follows from them is made anew."""
+        if self._feeds and run.spec.shape is Shape.SOURCE:
+            raise BadSettings(
+                f"Source {run.spec.name!r} changes only while the session is stopped.",
+                hint="`icestream stop`, change it, `icestream start`.",
+            )
+        self._recorder.configure(transaction, run, identity=run.identity)
+
+    def finish(self, _transaction: Transaction) -> None:
+        """Close the sources once they are quiet, and end when all is done."""
+        self._finishing = True
+
+    # One turn -------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self.ledger.restore(self.scheduler)
+        with self.ledger.transaction() as transaction:
+            known = transaction.revisions()
+            for run in self.plan.runs.values():
+                identity, params = known.get(run.spec.name, ("", None))
+                same = params == dict(run.params)
+                self._recorder.configure(
+                    transaction, run, identity=identity if same else run.identity
+                )
+            self._recorder.apply(transaction, ev.Recovered())
+            for run in self.plan.runs.values():
+                if run.spec.shape is Shape.SOURCE:
+                    self._open_source(transaction, run)
+            self._recorder.settle(transaction)
+
+    def _turn(self, messages: Sequence[_Message]) -> None:
+        """Take in some messages and do what follows, in one transaction."""
+        replies: list[Callable[[], None]] = []
+        bundles: list[tuple[str, list[Envelope]]] = []
+        with self.ledger.transaction() as transaction:
+            for message in messages:
+                if isinstance(message, Outcome):
+                    self._take_outcome(transaction, message)
+                elif isinstance(message, Sightings):
+                    self._take_sightings(transaction, message)
+                    replies.append(self._feeds[message.run].proceed)
+                else:
+                    replies.append(message.obey(transaction))
+            self._tick(transaction)
+            self._recorder.settle(transaction)
+            if self._stop_at is None:
+                bundles = self._dispatcher.fill(
+                    transaction, lambda event: self._recorder.apply(transaction, event)
+                )
+        for slot, bundle in bundles:
+            self._executor.submit(slot, bundle)
+        for reply in replies:
+            reply()
+
+    def _receive(self) -> list[_Message]:
+        due = self.scheduler.next_due()
+        wait = 1.0 if due is None else min(1.0, max(0.0, due - time.time()))
+        messages: list[_Message] = []
+        with contextlib.suppress(queue.Empty):
+            messages.append(self._inbox.get(timeout=wait))
+            while len(messages) < 1000:
+                messages.append(self._inbox.get_nowait())
+        return messages
+
+    def _is_over(self) -> bool:
+        if self._stop_at is not None:
+            idle = self._dispatcher.in_flight == 0
+            return idle or time.monotonic() > self._stop_at
+        quiet = self._quiet.issuperset(self._feeds)
+        return self._finishing and quiet and self.scheduler.is_finished()
+
+    # What comes in --------------------------------------------------------------------
+
+    def _take_outcome(self, transaction: Transaction, outcome: Outcome) -> None:
+        cursor = self._dispatcher.land(outcome)
+        transaction.add_outcome(outcome)
+        task, failure = outcome.task, outcome.failure
+        if failure is not None:
+            self._recorder.apply(
+                transaction, self._recorder.failed(transaction, task, failure)
+            )
+        elif task.key:
+            transaction.add_records(task.content_key, outcome.outputs)
+            self._recorder.apply(
+                transaction,
+                ev.Succeeded(task.run, task.key, task.content_key, task.attempt),
+            )
+        else:
+            self._take_update(transaction, outcome, cursor)
+
+    def _take_update(
+        self, transaction: Transaction, outcome: Outcome, cursor: int | None
+    ) -> None:
+        run, identity = outcome.task.run, outcome.task.content_key
+        if cursor is None:
+            raise InternalError(f"An update of {run!r} came back that was never sent.")
+        outputs = dict(outcome.outputs)
+        state = outputs.pop(STATE)
+        if identity == self.scheduler.board.runs[run].identity:
+            transaction.set_checkpoint(
+                run, identity=identity, cursor=cursor, state=state
+            )
+            content = _hash(run, identity, str(cursor))
+            transaction.add_records(content, outputs)
+            (output,) = outputs
+            transaction.add_snapshot(run, cursor=cursor, item=f"{content}/{output}")
+        self._recorder.apply(transaction, ev.Updated(run, identity, cursor))
+
+    def _take_sightings(self, transaction: Transaction, message: Sightings) -> None:
+        run = message.run
+        if message.failure is not None:
+            log.warning("%s: %s", run, message.failure.message)
+            transaction.add_notice(run, message.failure.message)
+        for one in message.seen:
+            self._take_sighting(transaction, run, one)
+        if message.quiet >= self._limits.quiet_polls:
+            self._quiet.add(run)
+        elif not message.quiet:
+            self._quiet.discard(run)
+        over = self._finishing and run in self._quiet
+        if (over or message.finished) and not self.scheduler.board.runs[run].closed:
+            self._recorder.apply(transaction, ev.Closed(run))
+
+    def _take_sighting(self, transaction: Transaction, run: str, one: Sighting) -> None:
+        key = None if one.key is None else f"{run}/{one.key}"
+        transaction.add_sighting(run, one, key=key)
+        if one.state is not SightingState.TAKEN or one.item is None or key is None:
+            return
+        plan = self.plan.runs[run]
+        (output,) = plan.spec.outputs
+        record = encode(one.item)
+        content = _hash(key, str(one.fingerprint), plan.identity)
+        transaction.add_records(content, {output: record})
+        self._recorder.apply(
+            transaction, ev.Arrived(run, key, content, plan.acquisition)
+        )
+
+    def _tick(self, transaction: Transaction) -> None:
+        due = self.scheduler.next_due()
+        now = time.time()
+        if due is not None and due <= now:
+            self._recorder.apply(transaction, ev.Ticked(now))
+        for slot in self._dispatcher.overrun():
+            log.warning("Slot %s took too long and is restarted.", slot)
+            self._executor.restart_slot(slot)
+        if time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + SPACE_EVERY_S
+            self._check_space(transaction)
+
+    def _check_space(self, transaction: Transaction) -> None:
+        free_gb = shutil.disk_usage(self._folder).free / 1e9
+        low = free_gb < self._limits.free_gb
+        if low and not self._space_low:
+            reason = (
+                f"only {free_gb:.1f} GB are free in {self._folder}; nothing is started "
+                f"below {self._limits.free_gb:g} GB"
+            )
+            self._recorder.apply(transaction, ev.Paused(None, reason))
+        elif self._space_low and not low:
+            self._recorder.apply(transaction, ev.Resumed(None))
+        self._space_low = low
+
+    # Opening --------------------------------------------------------------------------
+
+    def _open_source(self, transaction: Transaction, run: Run) -> None:
+        name = run.spec.name
+        board = self.scheduler.board
+        source = run.make(Source)
+        (output,) = run.spec.outputs
+        kind = run.protocol.outputs[output]
+        seen = []
+        for row in transaction.sightings(name):
+            task = board.tasks[name].get(row.key) if row.key else None
+            item = None
+            if task is not None and task.published:
+                port = Port(name, output)
+                record = transaction.record(str(board.published(port, task)))
+                item = decode(record, kind)
+            seen.append(
+                Sighting(
+                    path=row.path,
+                    state=SightingState(row.state),
+                    reason=row.reason,
+                    key=row.key.removeprefix(f"{name}/") if row.key else None,
+                    item=item,
+                    fingerprint=row.fingerprint,
+                )
+            )
+        source.resume(seen)
+        self._feeds[name] = Feed(name, source, self._inbox.put)
+        for key, task in list(board.tasks[name].items()):
+            if task.published and board.exposures[key].acquisition != run.acquisition:
+                self._recorder.apply(
+                    transaction,
+                    ev.Arrived(name, key, task.published, run.acquisition),
+                )
+
+    def _check_run(self, run: str | None) -> None:
+        if run is not None and run not in self.plan.runs:
+            raise BadSettings(
+                f"There is no run {run!r}.",
+                hint=f"There are: {', '.join(self.plan.runs)}.",
+            )
+
+    def _refuse_rest(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self._inbox.get_nowait()
+                if isinstance(message, _Command):
+                    message.answer.cancel()
+
+
+def _hash(*parts: str) -> str:
+    text = "\0".join(parts)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

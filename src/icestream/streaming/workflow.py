@@ -1,0 +1,216 @@
+"""The graph of runs: which output feeds which input, checked before anything starts."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+from icestream.domain.errors import BadSettings
+from icestream.streaming.execution import import_protocol
+from icestream.streaming.protocol import (
+    Aggregate,
+    Gate,
+    PerItem,
+    Protocol,
+    Resources,
+    Source,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["ACCEPTED", "REJECTED", "Port", "RunSpec", "Shape", "Workflow", "identity"]
+
+ACCEPTED = "accepted"
+REJECTED = "rejected"
+
+
+class Shape(StrEnum):
+    """The four shapes of protocol."""
+
+    SOURCE = "source"
+    PER_ITEM = "per_item"
+    GATE = "gate"
+    AGGREGATE = "aggregate"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One output of one run."""
+
+    run: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.run}.{self.output}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One run: a protocol's static description and where its inputs come from.
+
+    An input may be fed by several ports; each key comes from one of them.
+    """
+
+    name: str
+    shape: Shape
+    inputs: Mapping[str, tuple[Port, ...]] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+    outputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    passes: str | None = None
+    resources: Resources = field(default_factory=Resources)
+    protocol: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        protocol: type[Protocol[Any]],
+        inputs: Mapping[str, tuple[Port, ...]] | None = None,
+    ) -> RunSpec:
+        """Describe a run of a protocol.
+
+        Raises
+        ------
+        BadSettings
+            The inputs are not those that the protocol declares.
+        """
+        given = dict(inputs or {})
+        required = frozenset(n for n, one in protocol.inputs.items() if one.required)
+        if unknown := set(given) - set(protocol.inputs):
+            raise BadSettings(
+                f"Run {name!r}: {protocol.name} has no input {sorted(unknown)[0]!r}.",
+                hint=f"It has: {', '.join(protocol.inputs) or 'none'}.",
+            )
+        if lacking := required - {n for n, ports in given.items() if ports}:
+            raise BadSettings(
+                f"Run {name!r}: input {sorted(lacking)[0]!r} is not connected.",
+                hint="Name the output that feeds it, e.g. `ctf.ctf`.",
+            )
+        shape = _shape(protocol)
+        return cls(
+            name=name,
+            shape=shape,
+            inputs=given,
+            required=required,
+            outputs=(ACCEPTED, REJECTED)
+            if shape is Shape.GATE
+            else tuple(protocol.outputs),
+            reads=tuple(protocol.reads),
+            passes=getattr(protocol, "passes", None),
+            resources=protocol.resources,
+            protocol=f"{protocol.__module__}:{protocol.__qualname__}",
+        )
+
+    def ports(self) -> Iterable[Port]:
+        """All ports that feed this run."""
+        return (port for ports in self.inputs.values() for port in ports)
+
+
+class Workflow:
+    """Runs in an order in which each comes after those that feed it.
+
+    Raises
+    ------
+    BadSettings
+        Two runs share a name, a port does not exist or carries the wrong kind, or the
+        runs form a circle.
+    """
+
+    def __init__(self, runs: Iterable[RunSpec]) -> None:
+        given: dict[str, RunSpec] = {}
+        for one in runs:
+            if one.name in given:
+                raise BadSettings(f"Two runs are called {one.name!r}.")
+            given[one.name] = one
+        for spec in given.values():
+            for port in spec.ports():
+                if port.run not in given or port.output not in given[port.run].outputs:
+                    raise BadSettings(
+                        f"Run {spec.name!r} reads {port}, which does not exist.",
+                        hint=f"There are: {', '.join(_all_ports(given.values()))}.",
+                    )
+        # No sets: their order differs by process, and the order numbers the changes.
+        graph = {
+            n: list(dict.fromkeys(port.run for port in one.ports()))
+            for n, one in given.items()
+        }
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            raise BadSettings(
+                f"These runs feed each other in a circle: {' → '.join(error.args[1])}."
+            ) from error
+        self.runs: Mapping[str, RunSpec] = {name: given[name] for name in order}
+        self.level = {name: index for index, name in enumerate(order)}
+        self.downstream: Mapping[str, tuple[str, ...]] = {
+            name: tuple(other for other in order if name in graph[other])
+            for name in order
+        }
+        self.listeners = _aggregates_by_port(self.runs.values())
+        self._check_kinds()
+
+    def kind(self, port: Port) -> type:
+        """Return the dataclass that flows on a port; a gate's is that of its input."""
+        spec = self.runs[port.run]
+        if spec.shape is Shape.GATE and spec.passes is not None:
+            return self.kind(spec.inputs[spec.passes][0])
+        return _protocol(spec.protocol).outputs[port.output]
+
+    def _check_kinds(self) -> None:
+        for spec in self.runs.values():
+            if not spec.protocol:
+                continue
+            declared = _protocol(spec.protocol).inputs
+            for name, ports in spec.inputs.items():
+                for port in ports:
+                    have, want = self.kind(port), declared[name].kind
+                    if not issubclass(have, want):
+                        raise BadSettings(
+                            f"Run {spec.name!r}: input {name!r} takes {want.__name__}, "
+                            f"but {port} carries {have.__name__}."
+                        )
+
+
+def identity(protocol: type[Protocol[Any]], params: Mapping[str, Any]) -> str:
+    """Hash what decides results beside inputs: name, revision, parameters."""
+    text = json.dumps(
+        [protocol.name, protocol.revision, dict(params)], sort_keys=True, default=str
+    )
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@functools.cache
+def _protocol(path: str) -> type[Protocol[Any]]:
+    return import_protocol(path)
+
+
+def _shape(protocol: type[Protocol[Any]]) -> Shape:
+    for kind, shape in (
+        (Source, Shape.SOURCE),
+        (PerItem, Shape.PER_ITEM),
+        (Gate, Shape.GATE),
+        (Aggregate, Shape.AGGREGATE),
+    ):
+        if issubclass(protocol, kind):
+            return shape
+    raise BadSettings(f"{protocol.__name__} is none of the four shapes of protocol.")
+
+
+def _aggregates_by_port(specs: Iterable[RunSpec]) -> Mapping[Port, tuple[str, ...]]:
+    found: dict[Port, tuple[str, ...]] = {}
+    for spec in specs:
+        if spec.shape is Shape.AGGREGATE:
+            for port in spec.ports():
+                found[port] = (*found.get(port, ()), spec.name)
+    return found
+
+
+def _all_ports(specs: Iterable[RunSpec]) -> list[str]:
+    return [f"{one.name}.{output}" for one in specs for output in one.outputs]
