@@ -55,7 +55,10 @@ class Numbers(Source[NumbersParams]):
     name: ClassVar = "numbers"
     Params: ClassVar = NumbersParams
     outputs: ClassVar = {"number": Number}
-    interval_s: ClassVar = 0.02
+
+    @property
+    def interval_s(self) -> float:
+        return 0.02
 
     def __init__(self, params: NumbersParams) -> None:
         super().__init__(params)

@@ -36,7 +36,9 @@ def each_file(
         results = []
         for one in _attempts(files, work):
             if one.error is not None:
-                text = f"{one.file}: {one.error}"
+                text = str(one.error)
+                if str(one.file) not in text:
+                    text = f"{one.file}: {text}"
                 bar.console.print(text, markup=False, soft_wrap=True, style="red")
             results.append(one)
             bar.update(task, advance=1)

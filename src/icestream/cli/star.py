@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icestream.domain import AcquisitionSetup, Coordinates, Ctf
+    from icestream.report.star_text import StarColumns
 
 __all__ = ["is_flipped", "optics_block", "write_coordinates_star", "write_ctf_star"]
 
@@ -41,7 +42,7 @@ def write_ctf_star(
     path: Path, fits: Mapping[str, Ctf], setup: AcquisitionSetup
 ) -> None:
     """Write micrographs with their CTF, by file name."""
-    table = {
+    table: StarColumns = {
         "rlnMicrographName": list(fits),
         "rlnOpticsGroup": [1] * len(fits),
         "rlnDefocusU": [one.defocus_u_angst for one in fits.values()],

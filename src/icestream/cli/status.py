@@ -11,7 +11,7 @@ from rich.console import Console
 from icestream.app.session import Session
 from icestream.cli.arguments import Json, SessionDir
 from icestream.cli.output import make_table, print_json, seconds_text, stdout
-from icestream.cli.summary import load_results
+from icestream.cli.summary import NOT_TAKEN, load_results
 from icestream.domain.errors import ServiceUnreachable, SessionInUse
 from icestream.report.results import RunResult, SessionResults
 from icestream.streaming.control import request, writer_lock
@@ -166,7 +166,7 @@ def _print_trouble(console: Console, results: SessionResults) -> None:
     waiting = [
         f"{one.run}: {one.path}: {one.reason}"
         for one in results.ingest
-        if one.state in ("waiting", "unreadable")
+        if one.state in NOT_TAKEN
     ]
     notices = [f"{f'{n.run}: ' if n.run else ''}{n.message}" for n in results.notices]
     for title, lines in (

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from icestream.cli.output import seconds_text, stdout
 from icestream.report.reading import read_results
 from icestream.report.results import SessionResults, Standing
+from icestream.streaming.protocol import SightingState
 
 if TYPE_CHECKING:
     from icestream.app.session import Session
 
-__all__ = ["load_results", "print_summary"]
+__all__ = ["NOT_TAKEN", "load_results", "print_summary"]
+
+NOT_TAKEN = (SightingState.WAITING, SightingState.UNREADABLE)
+"""States of files that somebody should look after."""
 
 _FAILURES_SHOWN = 5
 
@@ -33,7 +37,9 @@ def print_summary(session: Session, results: SessionResults) -> None:
         if results.count(standing)
     )
     lines = [f"{len(results.exposures)} exposures" + (f": {counts}" if counts else "")]
-    lines.append(f"{results.pick_count:,} picks, {results.particle_count:,} particles")
+    if results.roles.coordinates is not None:
+        picks, particles = results.pick_count, results.particle_count
+        lines.append(f"{picks:,} picks, {particles:,} particles")
     if results.rates.lag_s is not None:
         lag = seconds_text(results.rates.lag_s)
         lines.append(f"{lag} from arrival to the last result (median)")
@@ -43,6 +49,11 @@ def print_summary(session: Session, results: SessionResults) -> None:
     ]
     if len(final) > _FAILURES_SHOWN:
         lines.append(f"... and {len(final) - _FAILURES_SHOWN} more: see the report")
+    lines += [
+        f"not taken: {one.path}: {one.reason}"
+        for one in results.ingest
+        if one.state in NOT_TAKEN
+    ][:_FAILURES_SHOWN]
     lines += [
         f"paused: {run or 'the session'}: {reason}"
         for run, reason in results.paused.items()

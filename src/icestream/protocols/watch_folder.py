@@ -157,7 +157,7 @@ class WatchFolder(Source[WatchFolderParams]):
         )
 
     @property
-    def interval_s(self) -> float:  # type: ignore[override]
+    def interval_s(self) -> float:
         """Seconds from one poll to the next."""
         return self.params.poll_s
 
@@ -169,9 +169,9 @@ class WatchFolder(Source[WatchFolderParams]):
         """Learn what the ledger already knows, before the first poll."""
         self._watcher.resume(seen)
 
-    def wait(self, timeout_s: float) -> bool:
+    def wait(self, timeout_s: float) -> None:
         """Wait for the next poll: less than the time when something appears."""
-        return self._watcher.wait(timeout_s)
+        self._watcher.wait(timeout_s)
 
     def close(self) -> None:
         """Let go of the kernel's notifications; a `wait` in another thread returns."""

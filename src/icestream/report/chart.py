@@ -25,7 +25,9 @@ _GROUPS = 6
 """So many setups have a colour of their own."""
 
 
-def over_time(series: Series, *, clocks: Sequence[tuple[int, str]], count: int) -> Markup:
+def over_time(
+    series: Series, *, clocks: Sequence[tuple[int, str]], count: int
+) -> Markup:
     """Draw a quantity against the order of arrival.
 
     Parameters
@@ -73,9 +75,7 @@ def histogram(series: Series, *, width: int = 560, bins: int = 32) -> Markup:
     return _svg(parts, label=_words(series, values), height=_HEIGHT, width=width)
 
 
-def _svg(
-    parts: Sequence[Markup], *, label: str, height: int, width: int
-) -> Markup:
+def _svg(parts: Sequence[Markup], *, label: str, height: int, width: int) -> Markup:
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
     ).format(width, height, label, Markup().join(parts))
@@ -175,9 +175,9 @@ def _limit_across(y: Axis, value: float, label: str) -> Markup:
 def _limit_down(x: Axis, value: float, label: str) -> Markup:
     if not x.low <= value <= x.high:
         return Markup()
-    return Markup('<path class="limit" d="M{:.1f} {}V{}"><title>{}</title></path>').format(
-        x.place(value), _TOP, _HEIGHT - _BOTTOM, label
-    )
+    return Markup(
+        '<path class="limit" d="M{:.1f} {}V{}"><title>{}</title></path>'
+    ).format(x.place(value), _TOP, _HEIGHT - _BOTTOM, label)
 
 
 def _dots(x: Axis, y: Axis, points: Sequence[Point], group: int) -> Markup:
@@ -197,7 +197,9 @@ def _crosses(x: Axis, y: Axis, points: Sequence[Point]) -> Markup:
     return Markup('<path class="cross" d="{}"/>').format(path)
 
 
-def _edges(low: float, high: float, bins: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _edges(
+    low: float, high: float, bins: int
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     step = round_step((high - low) / bins)
     first, last = np.floor(low / step), np.ceil(high / step)
     return np.asarray(np.arange(first, last + 1) * step, dtype=np.float64)

@@ -63,8 +63,18 @@ def choose(exposures: Sequence[ExposureResult]) -> tuple[PictureGroup, ...]:
     )
     wanted = (
         ("Newest", "in order of arrival, newest first", seen, _NEWEST),
-        ("Rejected", "the newest that a gate rejected", by[Standing.REJECTED], _REJECTED),
-        ("Failed", "the newest that failed in a later step", by[Standing.FAILED], _FAILED),
+        (
+            "Rejected",
+            "the newest that a gate rejected",
+            by[Standing.REJECTED],
+            _REJECTED,
+        ),
+        (
+            "Failed",
+            "the newest that failed in a later step",
+            by[Standing.FAILED],
+            _FAILED,
+        ),
         (
             "Accepted, but the worst of them",
             "by the resolution of the CTF fit",
@@ -119,9 +129,7 @@ def _data_url(
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 
-def _circles(
-    exposure: ExposureResult, picks: Coordinates | None
-) -> tuple[Circle, ...]:
+def _circles(exposure: ExposureResult, picks: Coordinates | None) -> tuple[Circle, ...]:
     if exposure.micrograph is None or picks is None:
         return ()
     radii_px = picks.diameter_angst / (2 * exposure.micrograph.pixel_size_angst)

@@ -12,6 +12,7 @@ import jinja2
 
 from icestream.io import replacing
 from icestream.report import wording
+from icestream.report.axis import round_step
 from icestream.report.chart import histogram, over_time
 from icestream.report.gallery import embed
 from icestream.report.results import Standing
@@ -40,7 +41,7 @@ _FAILURES = 60
 _DETAILS_CHARACTERS = 4_000
 _FILES = 40
 _NOTICES = 30
-_CLOCKS = 6
+_CLOCKS = 7
 _ROWS = 50
 
 
@@ -152,15 +153,14 @@ def _charts(results: SessionResults) -> dict[str, Any]:
 
 
 def _clocks(exposures: Sequence[ExposureResult]) -> list[tuple[int, str]]:
+    """Return round places in the order, counted from 1, and the time of day there."""
     count = len(exposures)
-    if count == 0:
-        return []
-    steps = min(_CLOCKS, count - 1) or 1
-    places = sorted({round(n * (count - 1) / steps) for n in range(steps + 1)})
-    times = [exposures[place].arrived_at for place in places]
+    step = max(int(round_step(count / _CLOCKS)), 1)
+    places = [1, *range(step, count + 1, step)] if step > 1 else range(1, count + 1)
+    times = [exposures[place - 1].arrived_at for place in places if place <= count]
     return [
-        (place + 1, "" if time is None else wording.clock(time))
-        for place, time in zip(places, times, strict=True)
+        (place, "" if time is None else wording.clock(time))
+        for place, time in zip(places, times, strict=False)
     ]
 
 
@@ -227,10 +227,7 @@ def _file_groups(lines: Sequence[IngestLine]) -> list[_FileGroup]:
             state=state,
             reason=reason,
             count=len(some),
-            paths=[
-                one.path
-                for one in sorted(some, key=lambda one: -one.time)[:share]
-            ],
+            paths=[one.path for one in sorted(some, key=lambda one: -one.time)[:share]],
         )
         for (state, reason), some in groups[:_FILES]
     ]
@@ -239,9 +236,7 @@ def _file_groups(lines: Sequence[IngestLine]) -> list[_FileGroup]:
 def _snapshot_rows(snapshot: Snapshot) -> list[list[tuple[str, Any]]]:
     names = list(snapshot.columns)
     rows = itertools.zip_longest(*snapshot.columns.values())
-    return [
-        list(zip(names, row, strict=True)) for row in itertools.islice(rows, _ROWS)
-    ]
+    return [list(zip(names, row, strict=True)) for row in itertools.islice(rows, _ROWS)]
 
 
 def _setup_sources(exposures: Sequence[ExposureResult]) -> Mapping[str, list[str]]:

@@ -233,9 +233,7 @@ def _ingest(reader: LedgerReader) -> tuple[IngestLine, ...]:
     return tuple(IngestLine(**{name: row[name] for name in names}) for row in rows)
 
 
-def _snapshots(
-    reader: LedgerReader, plan: Plan, roles: Roles
-) -> tuple[Snapshot, ...]:
+def _snapshots(reader: LedgerReader, plan: Plan, roles: Roles) -> tuple[Snapshot, ...]:
     found = []
     for name in roles.aggregates:
         record = reader.snapshot(name)

@@ -136,9 +136,7 @@ def thinned(points: Sequence[Point], *, bins: int) -> list[Point]:
         return list(points)
     kept: list[Point] = []
     for number in range(bins):
-        part = points[
-            number * len(points) // bins : (number + 1) * len(points) // bins
-        ]
+        part = points[number * len(points) // bins : (number + 1) * len(points) // bins]
         chosen = {
             part[0],
             min(part, key=lambda p: p.value),

@@ -244,7 +244,9 @@ class _ParticleOptics:
         table = _optics(self.groups)
         setups = [name for name, _, _ in self.numbers]
         table["rlnOpticsGroupName"] = [
-            safe_name(name if setups.count(name) == 1 else f"{name}_{box}px_{pixel:.4g}A")
+            safe_name(
+                name if setups.count(name) == 1 else f"{name}_{box}px_{pixel:.4g}A"
+            )
             for name, box, pixel in self.numbers
         ]
         return table | {

@@ -233,9 +233,7 @@ def _lengths(
     """Return how many rows each key's block has; reads only what is not known."""
     if port is None:
         return {}
-    items = {
-        key: f"{name}/{port.output}" for key, name in published[port.run].items()
-    }
+    items = {key: f"{name}/{port.output}" for key, name in published[port.run].items()}
     lacking = sorted({one for one in items.values() if one not in known})
     statement = sa.select(_item.id, _item.block)
     for start in range(0, len(lacking), _CHUNK):

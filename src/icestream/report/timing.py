@@ -54,14 +54,15 @@ def read_times(reader: LedgerReader) -> Times:
         .order_by(attempt.seq)
     )
     return _times(
-        {key: when for key, when in select(reader, arrived.where(event.kind == "arrived"))},
+        {
+            key: when
+            for key, when in select(reader, arrived.where(event.kind == "arrived"))
+        },
         select(reader, attempts),
     )
 
 
-def _times(
-    arrived: dict[str, float], attempts: Iterable[Iterable[Any]]
-) -> Times:
+def _times(arrived: dict[str, float], attempts: Iterable[Iterable[Any]]) -> Times:
     ended: dict[str, dict[str, float]] = {}
     elapsed: dict[str, list[float]] = {}
     finished: dict[str, float] = {}

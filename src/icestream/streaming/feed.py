@@ -71,9 +71,9 @@ class Feed:
         """Poll no more; returns when the thread has ended."""
         self._stop.set()
         self._stored.set()
+        self._source.close()
         if self._thread.is_alive():
             self._thread.join()
-        self._source.close()
 
     def _watch(self) -> None:
         quiet = 0
@@ -99,7 +99,7 @@ class Feed:
             if self._stop.is_set():
                 return
             self._stored.wait()
-            self._stop.wait(self._source.interval_s)
+            self._source.wait(self._source.interval_s)
 
 
 def _message(failure: Failure | None) -> str | None:

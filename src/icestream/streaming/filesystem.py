@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 __all__ = ["file_system_of", "is_network"]
@@ -14,6 +15,9 @@ _NETWORK = frozenset(
         *("fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
     }
 )
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def file_system_of(path: Path, *, mounts: str | None = None) -> str:
@@ -42,11 +46,15 @@ def file_system_of(path: Path, *, mounts: str | None = None) -> str:
         left, _, right = line.partition(" - ")
         if not right:
             continue
-        mount = Path(left.split()[4].encode().decode("unicode_escape"))
+        mount = Path(_OCTAL.sub(_character, left.split()[4]))
         depth = len(mount.parts)
         if depth >= best and (mount == target or mount in target.parents):
             best, kind = depth, right.split()[0]
     return kind
+
+
+def _character(match: re.Match[str]) -> str:
+    return chr(int(match[1], 8))
 
 
 def is_network(kind: str) -> bool:

@@ -43,6 +43,8 @@ __all__ = ["Ledger", "Transaction", "connect", "task_from_row"]
 
 _CACHED_RECORDS = 4096
 _AT_ONCE = 500
+_KEPT = {"ingest": ("key", "fingerprint")}
+"""Columns of rows once written that a later row without them does not erase."""
 
 
 def connect(
@@ -336,11 +338,13 @@ class Transaction:
             self._connection.execute(table.insert(), rows)
         for table, keyed in self._keyed.items():
             statement = upsert(table)
-            others = {
+            others: dict[str, Any] = {
                 column.name: statement.excluded[column.name]
                 for column in table.columns
                 if not column.primary_key
             }
+            for name in _KEPT.get(table.name, ()):
+                others[name] = sa.func.coalesce(others[name], table.c[name])
             statement = statement.on_conflict_do_update(
                 index_elements=list(table.primary_key), set_=others
             )

@@ -16,6 +16,7 @@ named; their kinds are frozen dataclasses of scalars, strings and ``(n,)`` colum
 from __future__ import annotations
 
 import inspect
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
@@ -240,18 +241,30 @@ class Protocol(ABC, Generic[P]):
 class Source(Protocol[P]):
     """Yields items as they appear. Polled by the session service, in a thread."""
 
-    interval_s: ClassVar[float] = 1.0
+    def __init__(self, params: P) -> None:
+        super().__init__(params)
+        self._closed = threading.Event()
 
     @abstractmethod
     def poll(self) -> Sequence[Sighting]:
-        """Return what changed since the last call. Raises ``FolderUnavailable``."""
+        """Return what changed since the last call."""
 
     @abstractmethod
     def resume(self, seen: Sequence[Sighting]) -> None:
         """Learn what the ledger already knows, before the first poll."""
 
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two polls."""
+        return 1.0
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the next poll; returns early when there is news, or on `close`."""
+        self._closed.wait(timeout_s)
+
     def close(self) -> None:
-        """Let go of what the source holds open."""
+        """Let go of what the source holds open. May be called from another thread."""
+        self._closed.set()
 
     @property
     def finished(self) -> bool:

@@ -50,7 +50,11 @@ class Ticker(Source[TickerParams]):
     name = "ticker"
     Params = TickerParams
     outputs: ClassVar = {"tick": Tick}
-    interval_s = 0.05
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two looks at the clock."""
+        return 0.05
 
     def __init__(self, params: TickerParams) -> None:
         super().__init__(params)
