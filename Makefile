@@ -28,7 +28,7 @@ types: setup
 	$(BIN)/mypy
 
 chaos: setup ## the long version of the kill tests
-	$(BIN)/pytest -m chaos --chaos-kills 100
+	$(BIN)/pytest tests/e2e/test_chaos.py --chaos-kills 200
 
 benchmark: setup
 	$(BIN)/python benchmarks/stream.py

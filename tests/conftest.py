@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often the tests of failure kill; `make chaos` kills more often."""
+    parser.addoption("--chaos-kills", type=int, default=20)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the repository, which is not committed."""

@@ -7,15 +7,16 @@ a session of hundreds of exposures runs in seconds. `run_session` makes one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sqlite3
 import time
 import zlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
 from icestream.domain import (
     AcquisitionSetup,
     Coordinates,
@@ -47,6 +48,7 @@ from icestream.streaming.workflow import Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["SETUPS", "make_plan", "run_session", "session_plan"]
 
@@ -175,7 +177,7 @@ def _picture(key: str, pixel_size_angst: float, side_px: int) -> np.ndarray[Any,
 
 
 class ImportParams(Params):
-    thumbnail_px: int = 64
+    thumbnail_px: int = 48
 
 
 class FakeImport(PerItem[ImportParams]):
@@ -188,7 +190,7 @@ class FakeImport(PerItem[ImportParams]):
     reads: ClassVar[tuple[str, ...]] = ("pixel_size_angst",)
 
     def process(self, context: Context, *, file: RawFile) -> Mapping[str, Micrograph]:
-        if _random(context.key).random() < 0.01 or "broken" in context.key:
+        if _random(f"{context.key} file").random() < 0.01 or "broken" in context.key:
             raise UnreadableFile(
                 f"{file.path} is not an MRC file (mode 77).",
                 hint="Transfer it again, or remove it from the watched folder.",
@@ -420,6 +422,8 @@ class InProcess:
             self._deliver(execute(envelope, slot))
         self.left -= len(bundle)
         if self.left <= 0:
+            # A second stop would not wait for the other slots.
+            self.left = math.inf
             self.stop()
 
     def restart_slot(self, slot: str) -> None:
@@ -502,7 +506,7 @@ def run_session(
     service = Service(plan, ledger, executor, session_folder=folder)
     executor.stop = service.stop
     for command in commands:
-        service.command(lambda transaction, do=command: do(service, transaction))
+        service.command(functools.partial(command, service))
     service.command(service.finish)
     try:
         service.run()

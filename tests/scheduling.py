@@ -587,7 +587,9 @@ def _check_task(desk: Desk, spec: RunSpec, key: str, task: Task) -> None:
     elif task.state is State.SKIPPED:
         assert task.reason
         assert task.published is None
-    elif not pending:
+    elif pending:
+        assert task.state in TERMINAL, "it would start without an input"
+    else:
         assert task.content == desk.board.content(spec, key, looks)
     if task.state is State.DONE:
         assert task.published is not None

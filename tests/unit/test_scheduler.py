@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -629,6 +630,41 @@ class TestJoins:
         desk.arrive("masks", "b")
         assert desk.state("pick", "a") is State.DONE
         assert before.items() <= desk.tables.standing.items()
+
+    @pytest.mark.parametrize("is_running", [False, True])
+    def test_reopening_holds_back_what_would_fire_with_missing(
+        self, is_running: bool
+    ) -> None:
+        desk = joined()
+        desk.arrive("movies", "a")
+        desk.close("masks")
+        assert desk.state("pick", "a") is State.READY
+        if is_running:
+            desk.start()
+        desk.arrive("masks", "b")
+        assert desk.state("pick", "a") is State.WAITING
+        desk.drive()
+        assert desk.state("pick", "a") is State.WAITING
+        desk.close()
+        desk.drive()
+        check_finished(desk)
+        assert set(desk.starts.values()) == {1}
+
+    def test_a_gate_decides_anew_only_what_it_can_see(self) -> None:
+        spec = gate("limit", "movie", movie="movies.out", mask="masks.out")
+        lenient = replace(spec, required=frozenset({"movie"}))
+        desk = desk_of(source("movies"), source("masks"), lenient)
+        desk.arrive("movies", "a")
+        desk.close()
+        desk.drive()
+        assert desk.state("limit", "a") is State.DONE
+        desk.arrive("masks", "b")
+        desk.configure("limit", 1)
+        assert desk.scheduler.undecided() == []
+        assert desk.state("limit", "a") is State.STALE
+        desk.close()
+        desk.drive()
+        check_finished(desk)
 
     def test_a_union_takes_the_first_port_that_has_the_key(self) -> None:
         desk = desk_of(

@@ -63,7 +63,7 @@ COMMANDS = {
     "new": Entry("session", "Make a new session's folder.", _SESSION),
     "start": Entry("start", "Run a session until it is stopped.", _SESSION),
     "status": Entry("status", "Say how a session stands.", _SESSION),
-    "report": Entry("session", "Write the report now.", _SESSION),
+    "report": Entry("session", "Write the report now, and print its path.", _SESSION),
     "export": Entry("session", "Write the results for other programs.", _SESSION),
     "pause": Entry("control", "Start nothing more, of one run or at all.", _CONTROL),
     "resume": Entry("control", "Go on after a pause.", _CONTROL),

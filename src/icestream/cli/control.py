@@ -8,7 +8,7 @@ import typer
 
 from icestream.app.session import Session
 from icestream.cli.arguments import SessionDir
-from icestream.cli.output import stderr, stdout
+from icestream.cli.output import say, stderr, stdout
 from icestream.domain.errors import BadSettings, SessionInUse
 from icestream.streaming.control import writer_lock
 
@@ -42,7 +42,7 @@ def pause_command(session_dir: SessionDir = Path(), run: OneRun = None) -> None:
     What runs is finished. New files are still noticed. A pause survives a restart.
     """
     Session(session_dir).send("pause", run=run)
-    _say(f"Paused: {run or 'the whole session'}. `icestream resume` goes on.")
+    say(stdout(), f"Paused: {run or 'the whole session'}. `icestream resume` goes on.")
 
 
 def resume_command(session_dir: SessionDir = Path(), run: OneRun = None) -> None:
@@ -50,7 +50,7 @@ def resume_command(session_dir: SessionDir = Path(), run: OneRun = None) -> None
     session = Session(session_dir)
     session.send("resume", run=run)
     hint = "" if session.is_running() else " Not running: `icestream start` it."
-    _say(f"Resumed: {run or 'the whole session'}.{hint}")
+    say(stdout(), f"Resumed: {run or 'the whole session'}.{hint}")
 
 
 def stop_command(
@@ -63,7 +63,7 @@ def stop_command(
         ),
     ] = False,
 ) -> None:
-    """End a running service and wait until it ended.
+    """End a running service, wait until it ended.
 
     Running tasks are finished first, for half a minute at most; nothing is lost in
     either case. Given a second time, it ends at once. Ctrl-C ends the waiting only.
@@ -73,7 +73,7 @@ def stop_command(
     doing = "It ends when all is done" if when_finished else "Running tasks end"
     with stderr().status(f"{doing} ..."):
         _wait_for_end(session)
-    _say("Ended.")
+    say(stdout(), "Ended.")
 
 
 def retry_command(
@@ -91,7 +91,7 @@ def retry_command(
             f"Exposure {key!r} has not failed in {run or 'any run'}.",
             hint="`icestream status` lists what failed.",
         )
-    _say(f"Queued again: {count}.")
+    say(stdout(), f"Queued again: {count}.")
 
 
 def set_command(
@@ -101,13 +101,17 @@ def set_command(
         typer.Argument(metavar="RUN.PARAM=VALUE", help="e.g. ctf_limits.score_min=0.1"),
     ],
 ) -> None:
-    """Change parameters; what follows from them is made anew.
+    """Change parameters; results follow.
 
-    Moving the limits of a gate decides again and recomputes no image. Values are YAML:
-    null for none, '[110, 140]' for a range. session.yaml is changed with it.
+    What follows from them is made anew, at once or when the session starts. Moving the
+    limits of a gate decides again and recomputes no image. Values are YAML: null for
+    none, '[110, 140]' for a range. session.yaml is changed with it.
     """
     changed = Session(session_dir).send("set", changes=changes)
-    _say(f"Changed: {', '.join(changed)}." if changed else "Nothing has changed.")
+    say(
+        stdout(),
+        f"Changed: {', '.join(changed)}." if changed else "Nothing has changed.",
+    )
 
 
 def accept_command(session_dir: GivenSession, gate: Gate, keys: Keys) -> None:
@@ -135,7 +139,7 @@ def _override(command: str, session_dir: Path, gate: str, keys: list[str]) -> No
     session = Session(session_dir)
     for key in keys:
         session.send(command, run=gate, key=key)
-        _say(f"{command}: {key}")
+        say(stdout(), f"{command}: {key}")
 
 
 def _wait_for_end(session: Session) -> None:
@@ -148,7 +152,3 @@ def _wait_for_end(session: Session) -> None:
                 return
         except SessionInUse:
             time.sleep(_LOOK_EVERY_S)
-
-
-def _say(text: str) -> None:
-    stdout().print(text, markup=False, soft_wrap=True)

@@ -19,8 +19,9 @@ import functools
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
+from rich.text import Text
 
-from icestream.cli.output import stderr
+from icestream.cli.output import say, stderr
 from icestream.domain.errors import (
     BadSettings,
     IcestreamError,
@@ -70,7 +71,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             show_error(error)
             raise typer.Exit(code) from None
         except KeyboardInterrupt:
-            stderr().print("Interrupted.")
+            say(stderr(), "Interrupted.")
             raise typer.Exit(INTERRUPTED) from None
 
     return run
@@ -79,7 +80,6 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 def show_error(error: IcestreamError) -> None:
     """Print what happened, and on a line of its own what to do next."""
     console = stderr()
-    console.print("[bold red]Error:[/]", end=" ")
-    console.print(error.what, markup=False, soft_wrap=True)
+    say(console, Text.assemble(("Error: ", "bold red"), error.what))
     if error.hint:
-        console.print(f"  {error.hint}", markup=False, soft_wrap=True)
+        say(console, f"  {error.hint}")

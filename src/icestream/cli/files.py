@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from icestream.cli.output import print_json, progress_bar
+from icestream.cli.output import print_json, progress_bar, say
 from icestream.domain.errors import ItemError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def each_file(
                 text = str(one.error)
                 if str(one.file) not in text:
                     text = f"{one.file}: {text}"
-                bar.console.print(text, markup=False, soft_wrap=True, style="red")
+                say(bar.console, text, style="red")
             results.append(one)
             bar.update(task, advance=1)
     return results

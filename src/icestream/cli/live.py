@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.text import Text
 
-from icestream.cli.output import make_table, seconds_text, stderr
+from icestream.cli.output import make_table, say, seconds_text, stderr
 from icestream.cli.overview import LedgerFollower
 from icestream.domain.errors import LedgerUnusable
 from icestream.streaming.workflow import Shape
@@ -114,11 +114,9 @@ class LiveView:
             self._last_line = (text, time.monotonic())
             self._print(text)
 
-    def _print(self, text: str, style: str | None = None) -> None:
+    def _print(self, text: str, style: str = "") -> None:
         stamp = time.strftime("%H:%M:%S")
-        self._console.print(
-            f"{stamp}  {text}", markup=False, soft_wrap=True, style=style
-        )
+        say(self._console, f"{stamp}  {text}", style=style)
 
     def _render(self, overview: Overview, *, over: bool) -> RenderableType:
         lines: list[RenderableType] = [self._table(overview)]

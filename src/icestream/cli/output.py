@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ __all__ = [
     "parse_duration",
     "print_json",
     "progress_bar",
+    "say",
     "seconds_text",
     "stderr",
     "stdout",
@@ -57,6 +59,15 @@ def _console(*, to_stderr: bool) -> Console:
         emoji=False,
         width=None if free else _WIDTH_WITHOUT_TERMINAL,
     )
+
+
+def say(
+    console: Console, text: str | Text, *, style: str = "", in_one_line: bool = False
+) -> None:
+    """Print a sentence as it is: wrapped at words on a terminal, unless in one line."""
+    plain = Text(text) if isinstance(text, str) else text
+    soft_wrap = in_one_line or not console.is_terminal
+    console.print(plain, style=style, soft_wrap=soft_wrap)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold

@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from icestream.app.registry import find_protocol, protocol_names
-from icestream.cli.output import make_table, stdout
+from icestream.cli.output import make_table, say, stdout
 from icestream.streaming.protocol import Protocol
 
 __all__ = ["protocols_command"]
@@ -18,7 +18,10 @@ def protocols_command(
         str | None, typer.Argument(metavar="NAME", help="Explain this one.")
     ] = None,
 ) -> None:
-    """List the protocols, or explain one: its parameters, inputs and outputs."""
+    """List the protocols, or explain one.
+
+    The explanation has its parameters with types and defaults, inputs and outputs.
+    """
     console = stdout()
     if name is not None:
         _explain(console, find_protocol(name))
@@ -30,14 +33,14 @@ def protocols_command(
 
 
 def _explain(console: Console, protocol: type[Protocol[Any]]) -> None:
-    console.print(f"{protocol.name}: {protocol.summary()}", markup=False)
+    say(console, f"{protocol.name}: {protocol.summary()}")
     for title, kinds in (
         ("inputs", {name: one.kind for name, one in protocol.inputs.items()}),
         ("outputs", protocol.outputs),
     ):
         named = ", ".join(f"{name} ({kind.__name__})" for name, kind in kinds.items())
         if named:
-            console.print(f"{title}: {named}", markup=False)
+            say(console, f"{title}: {named}")
     fields = protocol.Params.model_fields
     if fields:
         table = make_table("parameter", "type", "default", "meaning")
@@ -46,7 +49,7 @@ def _explain(console: Console, protocol: type[Protocol[Any]]) -> None:
         console.print()
         console.print(table)
     if protocol.citation:
-        console.print(f"\nPlease cite: {protocol.citation}", markup=False)
+        say(console, f"\nPlease cite: {protocol.citation}")
 
 
 def _type_name(field: FieldInfo) -> str:

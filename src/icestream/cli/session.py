@@ -9,7 +9,7 @@ from icestream.app.reporting import update_report
 from icestream.app.session import Session, create_session
 from icestream.app.settings import template_names
 from icestream.cli.arguments import SessionDir
-from icestream.cli.output import make_table, stderr, stdout
+from icestream.cli.output import make_table, say, stderr, stdout
 from icestream.domain.errors import BadSettings
 
 __all__ = ["export_command", "new_command", "report_command"]
@@ -48,14 +48,14 @@ def new_command(
     changes = [_with_absolute_folder(one) for one in set_ or ()]
     session = create_session(session_dir, template=template, changes=changes)
     console = stdout()
-    console.print(f"Made {session.settings_path}", markup=False, soft_wrap=True)
+    say(console, f"Made {session.settings_path}")
     table = make_table("run", "protocol", "what it does")
     for name in session.plan.workflow.runs:
         protocol = session.plan.runs[name].protocol
         table.add_row(name, protocol.name, protocol.summary())
     console.print(table)
     command = f"icestream start {session_dir}"
-    console.print(f"Next: {command}", markup=False, soft_wrap=True)
+    say(console, f"Next: {command}")
 
 
 def report_command(session_dir: SessionDir = Path()) -> None:
@@ -111,7 +111,7 @@ def export_command(
         f"{done.accepted_count} accepted and {done.rejected_count} rejected "
         f"micrographs, {done.particle_count:,} particles: {target}"
     )
-    stdout().print(text, markup=False, soft_wrap=True)
+    say(stdout(), text)
 
 
 def _with_absolute_folder(change: str) -> str:

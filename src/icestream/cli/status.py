@@ -10,8 +10,8 @@ from rich.console import Console
 
 from icestream.app.session import Session
 from icestream.cli.arguments import Json, SessionDir
-from icestream.cli.output import make_table, print_json, seconds_text, stdout
-from icestream.cli.summary import NOT_TAKEN, load_results
+from icestream.cli.output import make_table, print_json, say, seconds_text, stdout
+from icestream.cli.summary import NOT_TAKEN, count_text, load_results
 from icestream.domain.errors import ServiceUnreachable, SessionInUse
 from icestream.report.results import RunResult, SessionResults
 from icestream.streaming.control import request, writer_lock
@@ -114,22 +114,23 @@ def _print(
         "busy": "starting or ending",
         "stopped": "not running; `icestream start` goes on",
     }[service["state"]]
-    _line(console, f"{session.folder}: {state}")
+    say(console, f"{session.folder}: {state}")
     if results is None:
-        _line(console, "It has never been started.")
+        say(console, "It has never been started.")
         return
     for run, reason in results.paused.items():
-        _line(console, f"PAUSED {run or 'session'}: {reason}", style="bold yellow")
+        say(console, f"PAUSED {run or 'session'}: {reason}", style="bold yellow")
     console.print(_runs_table(results))
+    say(console, count_text(results) + ".")
     rates = results.rates
     if rates.lag_s is not None:
         text = f"Arrival to result: {seconds_text(rates.lag_s)} (median of the newest)."
         if rates.oldest_unprocessed_s is not None:
             oldest = seconds_text(rates.oldest_unprocessed_s)
             text += f" The oldest unfinished one waits for {oldest}."
-        _line(console, text)
+        say(console, text)
     _print_trouble(console, results)
-    _line(console, f"Report: {session.report_path}")
+    say(console, f"Report: {session.report_path}", in_one_line=True)
 
 
 def _runs_table(results: SessionResults) -> Any:  # noqa: ANN401
@@ -139,6 +140,9 @@ def _runs_table(results: SessionResults) -> Any:  # noqa: ANN401
         counts = one.counts
         waiting = sum(counts.get(state, 0) for state in _BEFORE)
         rate = one.per_hour_now
+        if not counts:
+            table.add_row(one.name, one.protocol)
+            continue
         table.add_row(
             one.name,
             one.protocol,
@@ -176,10 +180,6 @@ def _print_trouble(console: Console, results: SessionResults) -> None:
     ):
         if not lines:
             continue
-        _line(console, f"{title} ({len(lines)}):")
+        say(console, f"{title} ({len(lines)}):")
         for line in lines[-_SHOWN:]:
-            _line(console, f"  {line}")
-
-
-def _line(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, markup=False, soft_wrap=True, style=style)
+            say(console, f"  {line}")

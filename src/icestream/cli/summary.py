@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from icestream.cli.output import seconds_text, stdout
+from icestream.cli.output import say, seconds_text, stdout
 from icestream.report.reading import read_results
 from icestream.report.results import SessionResults, Standing
 from icestream.streaming.protocol import SightingState
@@ -12,7 +12,7 @@ from icestream.streaming.protocol import SightingState
 if TYPE_CHECKING:
     from icestream.app.session import Session
 
-__all__ = ["NOT_TAKEN", "load_results", "print_summary"]
+__all__ = ["NOT_TAKEN", "count_text", "load_results", "print_summary"]
 
 NOT_TAKEN = (SightingState.WAITING, SightingState.UNREADABLE)
 """States of files that somebody should look after."""
@@ -29,17 +29,23 @@ def load_results(session: Session) -> SessionResults:
         reader.close()
 
 
-def print_summary(session: Session, results: SessionResults) -> None:
-    """Print the numbers, the reasons of failures, and the report's path."""
+def count_text(results: SessionResults) -> str:
+    """Say how many exposures stand where, and what was found in them."""
     counts = ", ".join(
         f"{results.count(standing)} {standing.value}"
         for standing in Standing
         if results.count(standing)
     )
-    lines = [f"{len(results.exposures)} exposures" + (f": {counts}" if counts else "")]
+    text = f"{len(results.exposures)} exposures" + (f": {counts}" if counts else "")
     if results.roles.coordinates is not None:
         picks, particles = results.pick_count, results.particle_count
-        lines.append(f"{picks:,} picks, {particles:,} particles")
+        text += f"; {picks:,} picks, {particles:,} particles"
+    return text
+
+
+def print_summary(session: Session, results: SessionResults) -> None:
+    """Print the numbers, the reasons of failures, and the report's path."""
+    lines = [count_text(results)]
     if results.rates.lag_s is not None:
         lag = seconds_text(results.rates.lag_s)
         lines.append(f"{lag} from arrival to the last result (median)")
@@ -58,7 +64,7 @@ def print_summary(session: Session, results: SessionResults) -> None:
         f"paused: {run or 'the session'}: {reason}"
         for run, reason in results.paused.items()
     ]
-    lines.append(f"Report: {session.report_path}")
     console = stdout()
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        say(console, line)
+    say(console, f"Report: {session.report_path}", in_one_line=True)

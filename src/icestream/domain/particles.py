@@ -50,7 +50,8 @@ class Particles:
     Parameters
     ----------
     path
-        Stack (``.mrcs``), relative to the session; image i belongs to row i.
+        Stack (``.mrcs``), relative to the session; image i belongs to row i. ``None``
+        where there are no particles.
     micrograph
         Path of the micrograph that they were cut from.
     box_px
@@ -67,7 +68,7 @@ class Particles:
         ``(n,)`` contrast transfer function of each particle.
     """
 
-    path: str
+    path: str | None
     micrograph: str
     box_px: int
     pixel_size_angst: float

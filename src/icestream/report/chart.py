@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Colours come from the page's style, so they follow its theme."""
+"""Charts as inline SVG; colours come from the page's style and follow its theme."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ _EXPOSURES = 500
 _FAILURES = 60
 _DETAILS_CHARACTERS = 4_000
 _FILES = 40
+_EXAMPLES = 8
 _NOTICES = 30
 _CLOCKS = 7
 _ROWS = 50
@@ -221,7 +222,7 @@ def _file_groups(lines: Sequence[IngestLine]) -> list[_FileGroup]:
     order = [SightingState.UNREADABLE, SightingState.WAITING, SightingState.VANISHED]
     ranks = {state.value: rank for rank, state in enumerate(order)}
     groups = sorted(found.items(), key=lambda item: ranks.get(item[0][0], len(ranks)))
-    share = max(_FILES // max(len(groups), 1), 3)
+    share = min(max(_FILES // max(len(groups), 1), 3), _EXAMPLES)
     return [
         _FileGroup(
             state=state,

@@ -53,13 +53,8 @@ def read_times(reader: LedgerReader) -> Times:
         .where(attempt.cause.is_(None), attempt.key != "")
         .order_by(attempt.seq)
     )
-    return _times(
-        {
-            key: when
-            for key, when in select(reader, arrived.where(event.kind == "arrived"))
-        },
-        select(reader, attempts),
-    )
+    arrivals = select(reader, arrived.where(event.kind == "arrived"))
+    return _times(dict(arrivals), select(reader, attempts))
 
 
 def _times(arrived: dict[str, float], attempts: Iterable[Iterable[Any]]) -> Times:

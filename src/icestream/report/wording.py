@@ -141,6 +141,8 @@ def duration(seconds: float | None) -> str:
     """Say how long, in the two largest units that matter."""
     if seconds is None:
         return "–"
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f}\u00a0ms"
     if seconds < 10:
         return f"{seconds:.1f}\u00a0s"
     if seconds < 120:

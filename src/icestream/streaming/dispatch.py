@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from icestream.streaming.records import Record
     from icestream.streaming.scheduler import Scheduler
 
-__all__ = ["Bundle", "Dispatcher"]
+__all__ = ["BUNDLE", "Bundle", "Dispatcher"]
 
 _SHORT_S = 0.02
 """Tasks quicker than this may share a bundle when there is a backlog."""
 _PREFETCH_S = 1.0
 """A slot gets a second bundle only where its tasks are quicker than this."""
-_BUNDLE = 16
+BUNDLE = 16
+"""At most so many tasks are handed to a slot together."""
 _CHANGES = 1000
 """An aggregate takes in at most so many changes in one update."""
 
@@ -158,7 +159,7 @@ class Dispatcher:
     ) -> list[Envelope]:
         """Choose one task, and more of the same quick kind when there are plenty."""
         recent = self._slots[slot.name].recent
-        room = _BUNDLE
+        room = BUNDLE
         bundle: list[Envelope] = []
         while len(bundle) < room:
             found = self._board.choose(slot, recent)
@@ -179,7 +180,7 @@ class Dispatcher:
         if mean is None or mean > _SHORT_S:
             return 1
         share = self._board.ready_count() // (2 * len(self._executor.slots()) or 1)
-        return max(1, min(_BUNDLE, share))
+        return max(1, min(BUNDLE, share))
 
     def _start(
         self,

@@ -158,7 +158,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A run, or the session, goes on."""
+    """A run goes on; ``""`` means the session alone, ``None`` it and all runs."""
 
     run: str | None
 

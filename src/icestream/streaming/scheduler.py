@@ -253,7 +253,7 @@ class Scheduler:
                 self._evaluate(event.run, key)
 
     def _resumed(self, event: ev.Resumed) -> None:
-        names = [event.run] if event.run else list(self.board.runs)
+        names = list(self.board.runs) if event.run is None else [event.run]
         for name in names:
             state = self.board.runs[name]
             if state.paused is not None:
@@ -354,6 +354,7 @@ class Scheduler:
         if task.state in (State.DONE, State.QUARANTINED):
             ready = replace(task, state=State.READY, reason="", failures=0)
             self._set_task(run, key, ready)
+            self._evaluate(run, key)
 
     def _count_failure(self, event: ev.Failed, task: Task) -> None:
         cap = {
@@ -465,6 +466,8 @@ class Scheduler:
             self._set_run(run, replace(self.board.runs[run], closed=False))
             for other in self.board.workflow.downstream[run]:
                 self._reopen(other)
+                for key in sorted(self.board.open[other]):
+                    self._evaluate(other, key)
 
     def _update_failed(self, event: ev.Failed) -> None:
         state = self.board.runs[event.run]

@@ -21,6 +21,7 @@ from icestream.streaming.feed import Feed, Sightings
 from icestream.streaming.protocol import Sighting, SightingState, Source
 from icestream.streaming.recorder import Limits, Recorder
 from icestream.streaming.records import decode, encode
+from icestream.streaming.state import SESSION
 from icestream.streaming.tasks import State
 from icestream.streaming.workflow import Port, Shape
 
@@ -347,7 +348,7 @@ class Service:
             )
             self._recorder.apply(transaction, ev.Paused(None, reason))
         elif self._space_low and not low:
-            self._recorder.apply(transaction, ev.Resumed(None))
+            self._recorder.apply(transaction, ev.Resumed(SESSION))
         self._space_low = low
 
     # Opening --------------------------------------------------------------------------

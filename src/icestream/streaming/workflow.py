@@ -94,6 +94,12 @@ class RunSpec:
                 hint="Name the output that feeds it, e.g. `ctf.ctf`.",
             )
         shape = _shape(protocol)
+        passes = getattr(protocol, "passes", None)
+        if shape is Shape.GATE and passes not in required:
+            raise BadSettings(
+                f"Gate {protocol.name} must pass one of its required inputs, not "
+                f"{passes!r}."
+            )
         return cls(
             name=name,
             shape=shape,
@@ -103,7 +109,7 @@ class RunSpec:
             if shape is Shape.GATE
             else tuple(protocol.outputs),
             reads=tuple(protocol.reads),
-            passes=getattr(protocol, "passes", None),
+            passes=passes,
             resources=protocol.resources,
             protocol=f"{protocol.__module__}:{protocol.__qualname__}",
         )
@@ -170,6 +176,11 @@ class Workflow:
             declared = _protocol(spec.protocol).inputs
             for name, ports in spec.inputs.items():
                 for port in ports:
+                    if self.runs[port.run].shape is Shape.AGGREGATE:
+                        raise BadSettings(
+                            f"Run {spec.name!r} reads {port}: snapshots of an "
+                            "aggregate belong to no exposure and feed no run."
+                        )
                     have, want = self.kind(port), declared[name].kind
                     if not issubclass(have, want):
                         raise BadSettings(

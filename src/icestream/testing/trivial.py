@@ -26,7 +26,7 @@ from icestream.streaming.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Faulty", "Hop", "Sleepy", "Tally", "TallyState", "Tick", "Ticker"]
+__all__ = ["Faulty", "Hop", "Sleepy", "Tally", "TallyState", "Tick", "Ticker", "Traced"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,32 @@ class Hop(PerItem[Params]):
 
     def process(self, context: Context, /, *, tick: Tick) -> Mapping[str, Item]:
         """Return the tick as it came."""
+        return {"tick": tick}
+
+
+class TracedParams(Params):
+    """Where each execution leaves a line."""
+
+    trace: str
+    step: int
+
+
+class Traced(PerItem[TracedParams]):
+    """Pass a tick on and leave a line, so that executions can be counted."""
+
+    name = "traced"
+    Params = TracedParams
+    inputs: ClassVar = {"tick": Input(kind=Tick)}
+    outputs: ClassVar = {"tick": Tick}
+
+    def process(self, context: Context, /, *, tick: Tick) -> Mapping[str, Item]:
+        """Append step and key to the trace."""
+        line = f"{self.params.step} {context.key}\n".encode()
+        descriptor = os.open(self.params.trace, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
         return {"tick": tick}
 
 

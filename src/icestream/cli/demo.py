@@ -1,0 +1,180 @@
+"""A small session from end to end, with real micrographs or simulated ones."""
+
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icestream.app.run import run_session
+from icestream.app.session import Session, create_session
+from icestream.cli.demo_material import Material, find_material, simulate_material
+from icestream.cli.demo_score import score_lines
+from icestream.cli.live import LiveView
+from icestream.cli.output import say, seconds_text, stdout
+from icestream.cli.start import Interruption
+from icestream.cli.summary import load_results, print_summary
+from icestream.domain.errors import BadSettings, IcestreamError
+from icestream.io import guarding_writes
+from icestream.report.results import SessionResults
+from icestream.simulate.replay import replay
+from icestream.streaming.control import writer_lock
+from icestream.streaming.service import Service
+
+__all__ = ["demo_command"]
+
+_MARKER = ".made-by-icestream-demo"
+_EVERY_S = 1.0
+_DIAMETER_ANGST = (110.0, 140.0)
+
+
+def demo_command(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Real micrographs, laid out as in ../shared/data.",
+            show_default="../shared/data, else simulated",
+        ),
+    ] = None,
+    keep: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Where to; an earlier demo there is replaced, anything else is not.",
+        ),
+    ] = Path("demo"),
+) -> None:
+    """Show a small session from end to end.
+
+    Micrographs arrive in watched folders, one a second, while a session imports, fits,
+    judges, picks and extracts them. It ends with the report's path, and with what was
+    found beside what is known.
+    """
+    folder = keep.absolute()
+    real = find_material(data)
+    _prepare(folder)
+    materials = real or [simulate_material(folder / "microscope")]
+    session = _create(folder, materials)
+    interruption = Interruption()
+    microscope = _Microscope(folder / "watched", materials)
+    expected = {one.setup.name: len(one.files) for one in materials}
+    with LiveView(session, expected=expected) as view, microscope:
+
+        def started(service: Service) -> None:
+            interruption.watch(view, service)
+            view.begin()
+            microscope.begin(service)
+
+        run_session(session, started=started)
+    results = load_results(session)
+    _print_numbers(session, results, materials)
+    print_summary(session, results)
+    interruption.leave()
+
+
+def _print_numbers(
+    session: Session, results: SessionResults, materials: Sequence[Material]
+) -> None:
+    diameter_angst = sum(_DIAMETER_ANGST) / 2
+    console = stdout()
+    for line in score_lines(session, results, materials, diameter_angst=diameter_angst):
+        say(console, line)
+    lags = [
+        one.finished_at - one.arrived_at
+        for one in results.exposures
+        if one.finished_at is not None and one.arrived_at is not None
+    ]
+    if lags:
+        say(console, f"Slowest from arrival to last result: {seconds_text(max(lags))}")
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder anew; what the demo has not made itself is never touched."""
+    marker = folder / _MARKER
+    if folder.is_symlink() or (
+        folder.exists() and not marker.exists() and any(folder.iterdir())
+    ):
+        raise BadSettings(
+            f"{folder} exists, and the demo has not made it.",
+            hint="Choose another folder: icestream demo --keep DIR.",
+        )
+    with guarding_writes(folder):
+        if marker.exists():
+            lock = folder / "session" / "ledger.lock"
+            if lock.exists():
+                with writer_lock(lock):  # refuses while another demo runs there
+                    pass
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+
+def _create(folder: Path, materials: Sequence[Material]) -> Session:
+    changes = ["title=Demo", f"pick.diameter_angst={list(_DIAMETER_ANGST)}"]
+    for one in materials:
+        values = asdict(one.setup)
+        name = values.pop("name")
+        changes += [f"setups.{name}.{field}={value}" for field, value in values.items()]
+        changes.append(f"sources.{name}.folder={folder / 'watched' / name}")
+        changes.append(f"sources.{name}.poll_s=0.5")
+    return create_session(folder / "session", template="micrographs", changes=changes)
+
+
+class _Microscope:
+    """Brings the files of all sources, each in its own thread, then lets it finish."""
+
+    def __init__(self, folder: Path, materials: Sequence[Material]) -> None:
+        self._stop = threading.Event()
+        self._error: IcestreamError | None = None
+        self._threads = [
+            threading.Thread(
+                target=self._bring, args=(one, folder / one.setup.name), daemon=True
+            )
+            for one in materials
+        ]
+        self._last: threading.Thread | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._last is not None:
+            self._last.join()
+        if self._error is not None:
+            raise self._error
+
+    def begin(self, service: Service) -> None:
+        """Let files arrive; when all are there, the service may finish."""
+        self._last = threading.Thread(
+            target=self._wait_and_finish, args=(service,), daemon=True
+        )
+        for one in self._threads:
+            one.start()
+        self._last.start()
+
+    def _bring(self, material: Material, into: Path) -> None:
+        arrivals = replay(
+            material.files, into=into, every_s=_EVERY_S, sleep=self._pause
+        )
+        try:
+            for _ in arrivals:
+                if self._stop.is_set():
+                    return
+        except IcestreamError as error:
+            self._error = error
+            self._stop.set()
+
+    def _pause(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+
+    def _wait_and_finish(self, service: Service) -> None:
+        for one in self._threads:
+            one.join()
+        if not self._stop.is_set():
+            service.command(service.finish)
+        elif self._error is not None:
+            service.stop()

@@ -1,0 +1,172 @@
+"""What the demonstration shows: real micrographs where there are some, or simulated."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from icestream.domain import AcquisitionSetup, Coordinates
+from icestream.domain.errors import BadSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Material", "Truth", "find_material", "simulate_material"]
+
+_REAL = Path("..", "shared", "data")
+_APOFERRITIN = "apoferritin_10146"
+_SIMULATED_COUNT = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What is known of one image."""
+
+    defocus_u_angst: float
+    defocus_v_angst: float
+    centres: Coordinates | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """Files of one source, how they were taken, and what is known of them.
+
+    Parameters
+    ----------
+    setup
+        Its name is the source's.
+    files
+        In the order of their arrival.
+    truth
+        By file name.
+    ctf_known_from, picks_known_from
+        Who says so.
+    """
+
+    setup: AcquisitionSetup
+    files: Sequence[Path]
+    truth: Mapping[str, Truth] = field(default_factory=dict)
+    ctf_known_from: str = ""
+    picks_known_from: str = ""
+
+
+def find_material(data: Path | None) -> list[Material]:
+    """Return the real micrographs, or nothing where there are none.
+
+    Parameters
+    ----------
+    data
+        The folder that holds them; by default the one beside the checkout.
+
+    Raises
+    ------
+    BadSettings
+        A folder was named and lacks them.
+    """
+    folder = _REAL if data is None else data
+    apoferritin = sorted((folder / _APOFERRITIN).glob("*bin_avg.png"))
+    k2 = folder / "fullsize" / "fei-extended.mrc"
+    if apoferritin and k2.exists():
+        return [_apoferritin(apoferritin), _k2(k2)]
+    if data is not None:
+        raise BadSettings(
+            f"{data} lacks {_APOFERRITIN}/*bin_avg.png or fullsize/fei-extended.mrc.",
+            hint="Leave --data out: micrographs are simulated then.",
+        )
+    return []
+
+
+def simulate_material(folder: Path) -> Material:
+    """Simulate micrographs in a folder, with a bar."""
+    from icestream.cli.output import progress_bar
+    from icestream.simulate import TRUTH_NAME, simulate_acquisition
+
+    bar, task = progress_bar("Simulating micrographs", _SIMULATED_COUNT)
+    with bar:
+        files = simulate_acquisition(
+            folder,
+            count=_SIMULATED_COUNT,
+            on_written=lambda _: bar.update(task, advance=1),
+        )
+    known = json.loads((folder / TRUTH_NAME).read_text(encoding="utf-8"))
+    names = ("pixel_size_angst", "voltage_kv", "spherical_aberration_mm")
+    setup = {name: known[name] for name in (*names, "amplitude_contrast")}
+    return Material(
+        setup=AcquisitionSetup(name="simulated", **setup),
+        files=files,
+        truth={
+            name: Truth(
+                defocus_u_angst=one["defocus_u_angst"],
+                defocus_v_angst=one["defocus_v_angst"],
+                centres=_centres(one["x_px"], one["y_px"]),
+            )
+            for name, one in known["exposures"].items()
+        },
+        ctf_known_from="the simulation",
+        picks_known_from="simulated",
+    )
+
+
+def _apoferritin(files: Sequence[Path]) -> Material:
+    folder = files[0].parent
+    text = (folder / "centres_xy_px.json").read_text(encoding="utf-8")
+    marked = json.loads(text)
+    truth = _ctffind(folder)
+    return Material(
+        setup=AcquisitionSetup(
+            name="apoferritin",
+            pixel_size_angst=1.5,
+            voltage_kv=300.0,
+            amplitude_contrast=0.07,
+        ),
+        files=files,
+        truth={
+            name: Truth(
+                defocus_u_angst=u,
+                defocus_v_angst=v,
+                centres=_centres(*zip(*marked[name.partition(".bin")[0]], strict=True)),
+            )
+            for name, (u, v) in truth.items()
+        },
+        ctf_known_from="CTFFIND 5",
+        picks_known_from="marked by hand",
+    )
+
+
+def _k2(file: Path) -> Material:
+    return Material(
+        setup=AcquisitionSetup(
+            name="k2",
+            pixel_size_angst=0.8538,
+            voltage_kv=300.0,
+            amplitude_contrast=0.07,
+        ),
+        files=[file],
+        truth={
+            name: Truth(defocus_u_angst=u, defocus_v_angst=v)
+            for name, (u, v) in _ctffind(file.parent).items()
+        },
+        ctf_known_from="CTFFIND 5",
+    )
+
+
+def _centres(x_px: Sequence[float], y_px: Sequence[float]) -> Coordinates:
+    columns = [np.array(one, np.float32) for one in (x_px, y_px)]
+    ones = np.ones(len(x_px), np.float32)
+    return Coordinates(
+        x_px=columns[0], y_px=columns[1], score=ones, diameter_angst=ones
+    )
+
+
+def _ctffind(folder: Path) -> dict[str, tuple[float, float]]:
+    path = folder / "ctffind5_reference.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return {
+            row["file"]: (float(row["defocus_u_angst"]), float(row["defocus_v_angst"]))
+            for row in csv.DictReader(file)
+        }

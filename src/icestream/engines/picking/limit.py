@@ -1,0 +1,79 @@
+"""Where noise ends: a limit for the scores of one image, from its own decoys.
+
+A template with its sign reversed (a decoy) answers noise as the template itself does,
+whatever the colour of the noise, but it does not answer particles. So the decoys' peaks
+say what noise alone can score.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["noise_limit"]
+
+_FALSE_ALARMS = 0.5  # expected per image, where particles are few
+_LEAST_DECOYS = 4
+_UPPER = 0.2  # the part of the decoys that gives the width of the tail
+
+
+def noise_limit(
+    scores: NDArray[np.float64],
+    decoys: NDArray[np.float64],
+    *,
+    false_fraction: float,
+) -> float:
+    """Return the least score that is not noise.
+
+    Parameters
+    ----------
+    scores, decoys
+        Peak scores of the templates and of the reversed templates, > 0, any order.
+    false_fraction
+        Share of false picks that is allowed among many.
+
+    Returns
+    -------
+    float
+        The lower of two limits; either keeps noise out. Few particles: the score that
+        noise exceeds once in two images. Many: the least score above which decoys
+        are no more than ``false_fraction`` of the picks.
+    """
+    return min(
+        _tail_limit(decoys), _competition_limit(scores, decoys, false_fraction)
+    )
+
+
+def _tail_limit(decoys: NDArray[np.float64]) -> float:
+    """Score that the decoys' own tail exceeds 0.5 times, and none of them does.
+
+    Peaks of a Gaussian field fall off as ``exp(-t ** 2 / (2 s ** 2))``; s follows from
+    the median and the upper fifth, which a few odd peaks cannot move.
+    """
+    if len(decoys) < _LEAST_DECOYS:
+        return math.inf
+    median, upper, largest = np.quantile(decoys, [0.5, 1 - _UPPER, 1.0])
+    width = (upper**2 - median**2) / math.log(0.5 / _UPPER)
+    often = max(1.0, len(decoys) / (2 * _FALSE_ALARMS))
+    return max(math.sqrt(median**2 + width * math.log(often)), float(largest))
+
+
+def _competition_limit(
+    scores: NDArray[np.float64], decoys: NDArray[np.float64], false_fraction: float
+) -> float:
+    """Least score at which ``(1 + decoys) / picks <= false_fraction``.
+
+    The 1 makes the share hold on average for any number of picks (Barber & Candès,
+    Ann. Statist. 43 (2015)): noise would have to beat all its decoys
+    ``1 / false_fraction`` times in a row.
+    """
+    ranked = np.sort(scores)[::-1]
+    above = len(decoys) - np.searchsorted(np.sort(decoys), ranked, side="left")
+    share = (1 + above) / np.arange(1, len(ranked) + 1)
+    passed = np.flatnonzero(share <= false_fraction)
+    return float(ranked[passed[-1]]) if len(passed) else math.inf
