@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 from icestream.report import read_results, write_report
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from icestream.app.session import Session
 
 __all__ = ["update_report"]
 
 
-def update_report(session: Session, *, running: bool, unless: int = -1) -> int:
+def update_report(
+    session: Session,
+    *,
+    running: bool,
+    unless: int = -1,
+    row_counts: MutableMapping[str, int] | None = None,
+) -> int:
     """Write the report anew if the ledger has moved on.
 
     Parameters
@@ -23,6 +31,8 @@ def update_report(session: Session, *, running: bool, unless: int = -1) -> int:
         Whether its service runs; the page then refreshes itself.
     unless
         Number of the event that the last report has seen.
+    row_counts
+        What earlier calls have counted; filled for later ones.
 
     Returns
     -------
@@ -35,7 +45,7 @@ def update_report(session: Session, *, running: bool, unless: int = -1) -> int:
     try:
         seen = reader.last_seq()
         if seen != unless:
-            results = read_results(reader, session.plan)
+            results = read_results(reader, session.plan, row_counts=row_counts)
             write_report(
                 results,
                 session_folder=session.folder,

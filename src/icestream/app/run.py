@@ -119,10 +119,13 @@ class _Reporter:
 
     def _run(self) -> None:
         seen, wait = -1, 0.0
+        row_counts: dict[str, int] = {}
         while not self._stop.wait(wait):
             clock = time.perf_counter()
             try:
-                seen = update_report(self._session, running=True, unless=seen)
+                seen = update_report(
+                    self._session, running=True, unless=seen, row_counts=row_counts
+                )
             except (SessionError, OSError) as error:
                 log.warning("The report could not be written: %s", error)
             took = time.perf_counter() - clock

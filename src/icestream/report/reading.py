@@ -19,7 +19,7 @@ from icestream.report.results import (
     Snapshot,
     Standing,
 )
-from icestream.report.tables import read_coordinates, read_tables, select
+from icestream.report.tables import read_coordinates, read_tables
 from icestream.report.timing import per_hour, per_hour_now, rates_of, read_times
 from icestream.streaming import schema
 from icestream.streaming.protocol import SightingState
@@ -199,8 +199,8 @@ def _failures(reader: LedgerReader, tables: Tables) -> tuple[FailureLine, ...]:
     ).where(attempt.cause.is_not(None))
     last = {
         (run, key): (cause, message, details)
-        for run, key, cause, message, details in select(
-            reader, statement.order_by(attempt.seq)
+        for run, key, cause, message, details in reader.select(
+            statement.order_by(attempt.seq)
         )
     }
     return tuple(

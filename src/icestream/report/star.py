@@ -268,9 +268,10 @@ def _write_particles(
     pieces: list[str] = []
     count = 0
     for key, block in particles:
-        if key not in shots or not len(block):
+        if key not in shots or block.path is None or not len(block):
             continue
-        table = _particle_rows(shots[key], block, optics=optics, project=project)
+        stack = project.name_of(block.path, key=key)
+        table = _particle_rows(shots[key], block, stack=stack, optics=optics)
         if not pieces:
             pieces.append(star_head("particles", table))
         pieces.append(star_rows(table))
@@ -282,10 +283,9 @@ def _write_particles(
 
 
 def _particle_rows(
-    shot: _Shot, block: Particles, *, optics: _ParticleOptics, project: Project
+    shot: _Shot, block: Particles, *, stack: str, optics: _ParticleOptics
 ) -> StarColumns:
     count = len(block)
-    stack = project.name_of(block.path, key=shot.exposure.key)
     # The stack's rows are those of the micrograph as stored, so its angles stay.
     return {
         "rlnCoordinateX": block.x_px,

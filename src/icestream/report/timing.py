@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from icestream.report.results import Rates, Standing
-from icestream.report.tables import select
 from icestream.streaming import schema
 
 if TYPE_CHECKING:
@@ -53,8 +52,8 @@ def read_times(reader: LedgerReader) -> Times:
         .where(attempt.cause.is_(None), attempt.key != "")
         .order_by(attempt.seq)
     )
-    arrivals = select(reader, arrived.where(event.kind == "arrived"))
-    return _times(dict(arrivals), select(reader, attempts))
+    arrivals = reader.select(arrived.where(event.kind == "arrived"))
+    return _times(dict(arrivals), reader.select(attempts))
 
 
 def _times(arrived: dict[str, float], attempts: Iterable[Iterable[Any]]) -> Times:

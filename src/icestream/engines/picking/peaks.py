@@ -136,6 +136,5 @@ def _keep_distance(
     near = KDTree(places).query_ball_point(places, distance_px)
     for index, neighbours in enumerate(near):
         if kept[index]:
-            kept[neighbours] = False
-            kept[index] = True
+            kept[[other for other in neighbours if other > index]] = False
     return kept
