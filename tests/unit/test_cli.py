@@ -277,7 +277,7 @@ def test_replay_copies(run: Run, tmp_path: Path) -> None:
     source.write_bytes(bytes(range(200)))
     into = tmp_path / "watched"
     code, out, _ = run("replay", source, "--into", into, "--every", "10ms")
-    assert (code, out) == (0, f"1 files have arrived in {into}.\n")
+    assert (code, out) == (0, f"Arrived in {into}: 1 file.\n")
     assert (into / "a.mrc").read_bytes() == source.read_bytes()
     code, _, err = run("replay", source, "--into", into)
     assert code == 2

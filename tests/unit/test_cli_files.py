@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,12 +9,11 @@ import pytest
 import torch
 
 from icestream.cli.app import main
-from icestream.io import write_mrc
+from icestream.io import read_stack, write_mrc
 from icestream.simulate import simulate_acquisition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _OPTICS = ("--pixel-size-angst", "1.5", "--voltage-kv", "300")
 _CTF_NAMES = [
@@ -162,3 +162,65 @@ def test_pick_star_and_table(
     assert micrograph.name in out
     text = (folder / f"{micrograph.stem}_picks.star").read_text()
     assert "_rlnCoordinateX" in text
+
+
+_EXTRACT = ("--pixel-size-angst", "1.5", "--box-px", "160", "--crop-to-px", "64")
+
+
+@pytest.mark.parametrize("written", ["json", "star", "folder"])
+def test_extract_takes_what_pick_writes(
+    capsys: pytest.CaptureFixture[str], micrograph: Path, tmp_path: Path, written: str
+) -> None:
+    picks = tmp_path / "picks"
+    args = ("--pixel-size-angst", "1.5", "--star", picks, "--json")
+    found, _ = _run(capsys, "pick", micrograph, *args)
+    coordinates = {
+        "json": tmp_path / "picks.json",
+        "star": picks / f"{micrograph.stem}_picks.star",
+        "folder": picks,
+    }[written]
+    if written == "json":
+        coordinates.write_text(found)
+    out = tmp_path / "out"
+    more = ("--coordinates", coordinates, "--out", out, "--json")
+    text, err = _run(capsys, "extract", micrograph, *_EXTRACT, *more)
+    (row,) = json.loads(text)
+    assert err == ""
+    assert list(row) == ["file", "stack", "particle_count"]
+    stack = read_stack(Path(row["stack"]))
+    assert stack.shape == (row["particle_count"], 64, 64)
+    (picked,) = json.loads(found)
+    assert 0 < row["particle_count"] <= len(picked["x_px"])
+    # bright particles on dark: the wall of the mean particle stands out
+    mean = stack.mean(0)
+    y, x = np.mgrid[:64, :64] - 32
+    radius_angst = np.hypot(y, x) * 1.5 * 160 / 64
+    assert mean[radius_angst < 60].mean() > 5 * abs(mean[radius_angst > 90].mean())
+    star = (out / "particles.star").read_text()
+    assert f"000001@{micrograph.stem}.mrcs {micrograph} 1" in star
+
+
+def test_extract_says_what_it_lacks(
+    capsys: pytest.CaptureFixture[str], micrograph: Path, tmp_path: Path
+) -> None:
+    picks = tmp_path / "picks.json"
+    picks.write_text('[{"file": "other.mrc", "x_px": [1], "y_px": [2]}]')
+    more = ("--coordinates", picks, "--out", tmp_path / "out")
+    _, err = _run(capsys, "extract", micrograph, *_EXTRACT, *more, code=3)
+    assert f"has no coordinates of {micrograph.name}" in err
+    picks.write_text("[1]")
+    _, err = _run(capsys, "extract", micrograph, *_EXTRACT, *more, code=2)
+    assert "cannot be read as coordinates" in err
+    odd = ("--pixel-size-angst", "1.5", "--box-px", "161")
+    _, err = _run(capsys, "extract", micrograph, *odd, *more, code=2)
+    assert "161 px" in err
+
+
+def test_files_of_one_name_are_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = (tmp_path / "a" / "x.mrc", tmp_path / "b" / "x.mrc")
+    args = ("--pixel-size-angst", "1.5", "--star", tmp_path / "picks")
+    _, err = _run(capsys, "pick", *files, *args, code=2)
+    assert "under one name" in err
+    assert not (tmp_path / "picks").exists()

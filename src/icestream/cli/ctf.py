@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from icestream.cli.arguments import (
@@ -19,11 +18,11 @@ from icestream.cli.arguments import (
 from icestream.cli.exits import ITEMS_FAILED
 from icestream.cli.files import FileResult, each_file, print_results_json
 from icestream.cli.flags import with_params
+from icestream.cli.images import load_image
 from icestream.cli.output import make_table, stdout
 from icestream.cli.star import write_ctf_star
 from icestream.domain import AcquisitionSetup, Ctf
 from icestream.engines.ctf import estimate_ctf, estimate_ctf_of_spectrum
-from icestream.io import read_micrograph
 from icestream.protocols.estimate_ctf import EstimateCtf, EstimateCtfParams
 
 __all__ = ["ctf_command"]
@@ -67,7 +66,7 @@ def ctf_command(
     )
 
     def fit(path: Path) -> Ctf:
-        image = torch.from_numpy(read_micrograph(path))
+        image = load_image(path)
         optics: dict[str, Any] = asdict(setup)
         del optics["name"]
         if power_spectrum:

@@ -47,6 +47,9 @@ def demo_command(
             help="Where to; an earlier demo there is replaced, anything else is not.",
         ),
     ] = Path("demo"),
+    count: Annotated[
+        int, typer.Option(min=1, help="How many micrographs, where simulated.")
+    ] = 12,
 ) -> None:
     """Show a small session from end to end.
 
@@ -57,7 +60,7 @@ def demo_command(
     folder = keep.absolute()
     real = find_material(data)
     _prepare(folder)
-    materials = real or [simulate_material(folder / "microscope")]
+    materials = real or [simulate_material(folder / "microscope", count=count)]
     session = _create(folder, materials)
     interruption = Interruption()
     microscope = _Microscope(folder / "watched", materials)

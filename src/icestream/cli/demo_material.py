@@ -20,7 +20,6 @@ __all__ = ["Material", "Truth", "find_material", "simulate_material"]
 
 _REAL = Path("..", "shared", "data")
 _APOFERRITIN = "apoferritin_10146"
-_SIMULATED_COUNT = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +80,16 @@ def find_material(data: Path | None) -> list[Material]:
     return []
 
 
-def simulate_material(folder: Path) -> Material:
+def simulate_material(folder: Path, *, count: int) -> Material:
     """Simulate micrographs in a folder, with a bar."""
     from icestream.cli.output import progress_bar
     from icestream.simulate import TRUTH_NAME, simulate_acquisition
 
-    bar, task = progress_bar("Simulating micrographs", _SIMULATED_COUNT)
+    bar, task = progress_bar("Simulating micrographs", count)
     with bar:
         files = simulate_acquisition(
             folder,
-            count=_SIMULATED_COUNT,
+            count=count,
             on_written=lambda _: bar.update(task, advance=1),
         )
     known = json.loads((folder / TRUTH_NAME).read_text(encoding="utf-8"))

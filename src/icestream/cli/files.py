@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from icestream.cli.output import print_json, progress_bar, say
-from icestream.domain.errors import ItemError
+from icestream.domain.errors import BadSettings, ItemError
+from icestream.io import guarding_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["FileResult", "each_file", "print_results_json"]
+__all__ = [
+    "FileResult",
+    "each_file",
+    "make_folder",
+    "print_results_json",
+    "require_distinct_stems",
+]
 
 T = TypeVar("T")
 
@@ -53,6 +60,30 @@ def _attempts(
             yield FileResult(file, value=work(file))
         except ItemError as error:
             yield FileResult(file, error=error)
+
+
+def require_distinct_stems(files: Sequence[Path]) -> None:
+    """Refuse files whose results would have the same name.
+
+    Raises
+    ------
+    BadSettings
+        Two are called the same but for folder and suffix.
+    """
+    seen: dict[str, Path] = {}
+    for one in files:
+        if one.stem in seen:
+            raise BadSettings(
+                f"{seen[one.stem]} and {one} would be written under one name.",
+                hint="Work on them one by one, into different folders.",
+            )
+        seen[one.stem] = one
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results; raises ``FolderUnavailable`` where it cannot be."""
+    with guarding_writes(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def print_results_json(

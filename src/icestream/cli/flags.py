@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,14 +14,16 @@ __all__ = ["with_params"]
 
 
 def with_params(
-    protocol: type[Protocol[Any]],
+    protocol: type[Protocol[Any]], *, without: Sequence[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each parameter of a protocol.
 
     The command takes them, checked, as its keyword ``params``. Names, types, defaults
-    and descriptions are those of the protocol's model.
+    and descriptions are those of the protocol's model. Those named in ``without`` get
+    no option and keep their defaults.
     """
-    fields = protocol.Params.model_fields
+    every = protocol.Params.model_fields
+    fields = {name: field for name, field in every.items() if name not in without}
     made = [_option(name, field, protocol.name) for name, field in fields.items()]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

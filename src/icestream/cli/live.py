@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.text import Text
 
-from icestream.cli.output import make_table, say, seconds_text, stderr
+from icestream.cli.output import count_of, make_table, say, seconds_text, stderr
 from icestream.cli.overview import LedgerFollower
 from icestream.domain.errors import LedgerUnusable
 from icestream.streaming.workflow import Shape
@@ -136,7 +136,7 @@ class LiveView:
         if overview.lag_s is not None:
             parts.append(f"arrival to result {seconds_text(overview.lag_s)}")
         if overview.waiting_files:
-            parts.append(f"{overview.waiting_files} files not complete yet")
+            parts.append(f"{count_of(overview.waiting_files, 'file')} not complete yet")
         return " · ".join(parts)
 
     def _table(self, overview: Overview) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "count_of",
     "make_table",
     "parse_duration",
     "print_json",
@@ -35,13 +35,13 @@ __all__ = [
     "stdout",
 ]
 
-_WIDTH_WITHOUT_TERMINAL = 160
+_WIDTH_WITHOUT_TERMINAL = 1000
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|min|h|)\s*")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def stdout() -> Console:
-    """Return a console on standard output; wide where there is no terminal."""
+    """Return a console on standard output; it folds nothing without a terminal."""
     return _console(to_stderr=False)
 
 
@@ -52,12 +52,11 @@ def stderr() -> Console:
 
 def _console(*, to_stderr: bool) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
-    free = stream.isatty() or "COLUMNS" in os.environ
     return Console(
         stderr=to_stderr,
         highlight=False,
         emoji=False,
-        width=None if free else _WIDTH_WITHOUT_TERMINAL,
+        width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL,
     )
 
 
@@ -126,6 +125,11 @@ def parse_duration(text: str) -> float:
             f"{text!r} is no time: write 2s, 500ms, 1m or 1h.", param_hint="time"
         )
     return float(found[1]) * _UNIT_S[found[2]]
+
+
+def count_of(number: int, noun: str) -> str:
+    """Say how many of something: ``1 file``, ``1,200 files``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def seconds_text(seconds: float | None) -> str:

@@ -5,18 +5,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 
 from icestream.cli.arguments import Files, Json, PixelSize
 from icestream.cli.exits import ITEMS_FAILED
-from icestream.cli.files import FileResult, each_file, print_results_json
+from icestream.cli.files import (
+    FileResult,
+    each_file,
+    make_folder,
+    print_results_json,
+    require_distinct_stems,
+)
 from icestream.cli.flags import with_params
+from icestream.cli.images import load_image
 from icestream.cli.output import make_table, stdout
 from icestream.cli.star import write_coordinates_star
 from icestream.domain import Coordinates
 from icestream.engines.picking import pick_particles
-from icestream.io import read_micrograph
 from icestream.protocols.pick_particles import PickParticles, PickParticlesParams
 
 __all__ = ["pick_command"]
@@ -44,7 +49,7 @@ def pick_command(
     """
 
     def pick(path: Path) -> Coordinates:
-        image = torch.from_numpy(read_micrograph(path))
+        image = load_image(path)
         found = pick_particles(
             image, pixel_size_angst=pixel_size_angst, **params.model_dump()
         )
@@ -58,7 +63,8 @@ def pick_command(
         return found
 
     if star is not None:
-        star.mkdir(parents=True, exist_ok=True)
+        require_distinct_stems(file)
+        make_folder(star)
     results = each_file(file, pick, doing="Picking")
     if json:
         print_results_json(results, _describe)

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from icestream.cli.output import parse_duration, progress_bar, say, stdout
+from icestream.cli.output import count_of, parse_duration, progress_bar, say, stdout
 from icestream.simulate.replay import ARRIVAL_MODES, ArrivalMode, replay
 
 __all__ = ["replay_command"]
@@ -61,4 +61,4 @@ def replay_command(
         for arrival in arrivals:
             count += 1
             bar.update(task, completed=count, description=arrival.target.name)
-    say(stdout(), f"{count} files have arrived in {into}.")
+    say(stdout(), f"Arrived in {into}: {count_of(count, 'file')}.")

@@ -9,7 +9,7 @@ from icestream.app.reporting import update_report
 from icestream.app.session import Session, create_session
 from icestream.app.settings import template_names
 from icestream.cli.arguments import SessionDir
-from icestream.cli.output import make_table, say, stderr, stdout
+from icestream.cli.output import count_of, make_table, say, stderr, stdout
 from icestream.domain.errors import BadSettings
 
 __all__ = ["export_command", "new_command", "report_command"]
@@ -109,7 +109,7 @@ def export_command(
         reader.close()
     text = (
         f"{done.accepted_count} accepted and {done.rejected_count} rejected "
-        f"micrographs, {done.particle_count:,} particles: {target}"
+        f"micrographs, {count_of(done.particle_count, 'particle')}: {target}"
     )
     say(stdout(), text)
 

@@ -9,13 +9,19 @@ from icestream.io import replacing
 from icestream.report.star_text import star_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from icestream.domain import AcquisitionSetup, Coordinates, Ctf
     from icestream.report.star_text import StarColumns
 
-__all__ = ["is_flipped", "optics_block", "write_coordinates_star", "write_ctf_star"]
+__all__ = [
+    "_optics_block",
+    "is_flipped",
+    "write_coordinates_star",
+    "write_ctf_star",
+    "write_particles_star",
+]
 
 _NO_RINGS_ANGST = 999.0
 """What RELION itself writes where CTFFIND finds no resolution."""
@@ -26,7 +32,7 @@ def is_flipped(path: Path | str) -> bool:
     return os.fspath(path).lower().endswith((".tif", ".tiff"))
 
 
-def optics_block(setup: AcquisitionSetup) -> dict[str, list[Any]]:
+def _optics_block(setup: AcquisitionSetup) -> dict[str, list[Any]]:
     """Return the columns of one optics group."""
     return {
         "rlnOpticsGroupName": [setup.name],
@@ -60,7 +66,7 @@ def write_ctf_star(
             for one in fits.values()
         ],
     }
-    optics = optics_block(setup) | {"rlnMicrographPixelSize": [setup.pixel_size_angst]}
+    optics = _optics_block(setup) | {"rlnMicrographPixelSize": [setup.pixel_size_angst]}
     _write(path, star_table("optics", optics), star_table("micrographs", table))
 
 
@@ -75,6 +81,45 @@ def write_coordinates_star(
         "rlnAutopickFigureOfMerit": found.score,
     }
     _write(path, star_table("", table))
+
+
+def write_particles_star(
+    path: Path,
+    stacks: Sequence[tuple[str, str, Sequence[float], Sequence[float]]],
+    *,
+    box_px: int,
+    pixel_size_angst: tuple[float, float],
+) -> None:
+    """Write particles: of each stack its name, its micrograph, x and y.
+
+    Parameters
+    ----------
+    path
+        The file; names of stacks are relative to its folder.
+    stacks
+        One for each micrograph.
+    box_px
+        Side of the stored images.
+    pixel_size_angst
+        Of the micrographs, and of the stored images.
+    """
+    optics: StarColumns = {
+        "rlnOpticsGroupName": ["opticsGroup1"],
+        "rlnOpticsGroup": [1],
+        "rlnMicrographOriginalPixelSize": [pixel_size_angst[0]],
+        "rlnImagePixelSize": [pixel_size_angst[1]],
+        "rlnImageSize": [box_px],
+        "rlnImageDimensionality": [2],
+    }
+    rows = [
+        (float(x), float(y), f"{number:06d}@{stack}", micrograph, 1)
+        for stack, micrograph, x_px, y_px in stacks
+        for number, (x, y) in enumerate(zip(x_px, y_px, strict=True), start=1)
+    ]
+    names = ("CoordinateX", "CoordinateY", "ImageName", "MicrographName", "OpticsGroup")
+    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    table = {f"rln{n}": list(one) for n, one in zip(names, columns, strict=True)}
+    _write(path, star_table("optics", optics), star_table("particles", table))
 
 
 def _write(path: Path, *pieces: str) -> None:

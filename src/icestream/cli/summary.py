@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from icestream.cli.output import say, seconds_text, stdout
+from icestream.cli.output import count_of, say, seconds_text, stdout
 from icestream.report.reading import read_results
 from icestream.report.results import SessionResults, Standing
 from icestream.streaming.protocol import SightingState
@@ -36,10 +36,11 @@ def count_text(results: SessionResults) -> str:
         for standing in Standing
         if results.count(standing)
     )
-    text = f"{len(results.exposures)} exposures" + (f": {counts}" if counts else "")
+    text = count_of(len(results.exposures), "exposure")
+    text += f": {counts}" if counts else ""
     if results.roles.coordinates is not None:
         picks, particles = results.pick_count, results.particle_count
-        text += f"; {picks:,} picks, {particles:,} particles"
+        text += f"; {count_of(picks, 'pick')}, {count_of(particles, 'particle')}"
     return text
 
 

@@ -11,15 +11,20 @@ import functools
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from icestream.domain.errors import InternalError
 from icestream.streaming.children import Child
-from icestream.streaming.dask_node import SCHEDULER, run_bundle
+from icestream.streaming.dask_node import OUTCOMES, SCHEDULER, run_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Engine", "service_secret"]
+__all__ = ["Engine", "LostBundle", "service_secret"]
 
 CLOSE_LIMIT_S = 0.5
+
+
+class LostBundle(InternalError):
+    """The engine will not answer a bundle any more; whether it runs is unknown."""
 
 
 class Engine:
@@ -37,6 +42,7 @@ class Engine:
         self.address = ""
         self.bundles = 0
         self._client: Any = None
+        self._running: dict[int, tuple[Any, asyncio.Future[bytes]]] = {}
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -51,21 +57,25 @@ class Engine:
         for report in self.child.reports():
             self.address = report["address"]
             self._connecting = asyncio.create_task(self._connect())
+        for future, answer in list(self._running.values()):
+            if future.status != "pending" and not answer.done():
+                answer.set_exception(LostBundle(f"The engine says: {future.status}."))
         failed = self._connecting is not None and self._connecting.done()
         return self.is_ready or not failed
 
     def submit(
         self, slot: str, address: str, *, ticket: int, payload: bytes
-    ) -> asyncio.Task[bytes]:
+    ) -> asyncio.Future[bytes]:
         """Run a bundle on the worker of a slot, and on no other.
 
         Returns
         -------
-        asyncio.Task
-            Gives the pickled outcomes; ends in an error when the worker is lost.
+        asyncio.Future
+            Gives the pickled outcomes; ends in `LostBundle` when the worker is lost.
             Cancelling it makes the engine forget the bundle.
         """
         self.bundles += 1
+        answer = asyncio.get_running_loop().create_future()
         future = self._client.submit(
             run_bundle,
             slot,
@@ -78,7 +88,9 @@ class Engine:
             # What was submitted first runs first.
             priority=-ticket,
         )
-        return asyncio.create_task(_collect(future))
+        self._running[ticket] = future, answer
+        answer.add_done_callback(lambda _: self._running.pop(ticket)[0].release())
+        return answer
 
     async def close(self) -> None:
         """End the connection and the process."""
@@ -96,22 +108,25 @@ class Engine:
 
         configure()
         unlock(service_secret())
-        self._client = await Client(  # type: ignore[no-untyped-call]
+        client = await Client(  # type: ignore[no-untyped-call]
             self.address,
             asynchronous=True,
             set_as_default=False,
             heartbeat_interval="10s",
         )
+        client.subscribe_topic(OUTCOMES, self._receive)
+        self._client = client
+
+    def _receive(self, event: tuple[float, tuple[int, bytes]]) -> None:
+        """Take outcomes as an event: to fetch a result costs half as much again."""
+        ticket, payload = event[1]
+        if ticket in self._running:
+            _, answer = self._running[ticket]
+            if not answer.done():
+                answer.set_result(payload)
 
 
 @functools.cache
 def service_secret() -> str:
     """Return what the engines of this process and their workers know each other by."""
     return secrets.token_hex(32)
-
-
-async def _collect(future: Any) -> bytes:  # noqa: ANN401 - distributed.Future
-    try:
-        return bytes(await future.result())
-    finally:
-        future.release()

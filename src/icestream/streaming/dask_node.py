@@ -29,9 +29,18 @@ from icestream.streaming.processes import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PLACE", "RECORDS", "SCHEDULER", "main", "place_of", "run_bundle"]
+__all__ = [
+    "OUTCOMES",
+    "PLACE",
+    "RECORDS",
+    "SCHEDULER",
+    "main",
+    "place_of",
+    "run_bundle",
+]
 
 SCHEDULER = "scheduler"
+OUTCOMES = "outcomes"
 RECORDS = "engine.json"
 PLACE = struct.Struct("<qq")
 """Ticket of the bundle that runs and index of its task, as a worker notes them."""
@@ -40,8 +49,10 @@ _place: list[int] = []
 """File in which this worker notes where it is; empty outside a worker."""
 
 
-def run_bundle(slot: str, ticket: int, payload: bytes) -> bytes:
-    """Run envelopes one after the other; pickled, since the engine is slow on objects.
+def run_bundle(slot: str, ticket: int, payload: bytes) -> None:
+    """Run envelopes one after the other, and send their pickled outcomes as an event.
+
+    Both ways they are pickled here, since the engine is slow on objects.
 
     Parameters
     ----------
@@ -51,12 +62,9 @@ def run_bundle(slot: str, ticket: int, payload: bytes) -> bytes:
         Number of this bundle.
     payload
         Pickled list of `Envelope`.
-
-    Returns
-    -------
-    bytes
-        Pickled list of `Outcome`, in the same order.
     """
+    from distributed import get_worker
+
     outcomes = []
     for index, envelope in enumerate(pickle.loads(payload)):
         _note(ticket, index)
@@ -66,7 +74,9 @@ def run_bundle(slot: str, ticket: int, payload: bytes) -> bytes:
             logging.getLogger(__name__).warning("A task left with %s", error.code)
             os._exit(1)
     _note(ticket, len(outcomes))
-    return pickle.dumps(outcomes, pickle.HIGHEST_PROTOCOL)
+    answer = pickle.dumps(outcomes, pickle.HIGHEST_PROTOCOL)
+    # Sent before the task is reported done, on the same connection.
+    get_worker().log_event(OUTCOMES, (ticket, answer))
 
 
 def place_of(path: Path) -> tuple[int, int]:

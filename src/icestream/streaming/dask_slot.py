@@ -76,7 +76,7 @@ class SlotKeeper:
         self._start_at = 0.0
         self._why_killed = ""
         self._waiting: deque[Bundle] = deque()
-        self._sent: dict[int, tuple[Bundle, asyncio.Task[bytes]]] = {}
+        self._sent: dict[int, tuple[Bundle, asyncio.Future[bytes]]] = {}
 
     def submit(self, bundle: Bundle) -> None:
         """Queue a bundle."""
@@ -153,14 +153,14 @@ class SlotKeeper:
             self._sent[bundle.ticket] = bundle, collecting
             collecting.add_done_callback(functools.partial(self._collected, bundle))
 
-    def _collected(self, bundle: Bundle, collecting: asyncio.Task[bytes]) -> None:
+    def _collected(self, bundle: Bundle, collecting: asyncio.Future[bytes]) -> None:
         error = None if collecting.cancelled() else collecting.exception()
         if bundle.ticket not in self._sent:
             return
         if error is not None or collecting.cancelled():
             # Whether the task still runs is unknown, and one task at a time is the
             # promise. The bundle is answered when the process is dead for certain.
-            self.restart(f"The engine lost a bundle: {type(error).__name__}.")
+            self.restart(str(error))
             return
         del self._sent[bundle.ticket]
         for outcome in pickle.loads(collecting.result()):

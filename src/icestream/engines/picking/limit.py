@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["noise_limit"]
 
-_FALSE_ALARMS = 0.5  # expected per image, where particles are few
+_FALSE_ALARMS = 0.25  # expected per image, where particles are few
 _LEAST_DECOYS = 4
 _UPPER = 0.2  # the part of the decoys that gives the width of the tail
 
@@ -41,7 +41,7 @@ def noise_limit(
     -------
     float
         The lower of two limits; either keeps noise out. Few particles: the score that
-        noise exceeds once in two images. Many: the least score above which decoys
+        noise exceeds once in four images. Many: the least score above which decoys
         are no more than ``false_fraction`` of the picks.
     """
     return min(
@@ -50,16 +50,19 @@ def noise_limit(
 
 
 def _tail_limit(decoys: NDArray[np.float64]) -> float:
-    """Score that the decoys' own tail exceeds 0.5 times, and none of them does.
+    """Score that the decoys' own tail rarely exceeds, and none of them does.
 
-    Peaks of a Gaussian field fall off as ``exp(-t ** 2 / (2 s ** 2))``; s follows from
-    the median and the upper fifth, which a few odd peaks cannot move.
+    Peaks of a Gaussian field fall off as ``exp(-t ** 2 / width)``; the width follows
+    from the median and the upper fifth, which a few odd peaks cannot move. It is
+    raised by its standard error, that of a difference of two order statistics.
     """
     if len(decoys) < _LEAST_DECOYS:
         return math.inf
     median, upper, largest = np.quantile(decoys, [0.5, 1 - _UPPER, 1.0])
-    width = (upper**2 - median**2) / math.log(0.5 / _UPPER)
-    often = max(1.0, len(decoys) / (2 * _FALSE_ALARMS))
+    span = math.log(0.5 / _UPPER)
+    width = (upper**2 - median**2) / span
+    width *= 1 + math.sqrt((1 / _UPPER - 1 / 0.5) / len(decoys)) / span
+    often = max(1.0, 0.5 * len(decoys) / _FALSE_ALARMS)
     return max(math.sqrt(median**2 + width * math.log(often)), float(largest))
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from icestream.engines.picking.correlate import ResponseMaps
 
-__all__ = ["Peaks", "find_peaks"]
+__all__ = ["Peaks", "find_peaks", "outshone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,11 @@ class Peaks:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    @property
+    def places(self) -> NDArray[np.float64]:
+        """``(n, 2)`` y and x, px."""
+        return np.stack([self.y_px, self.x_px], axis=1)
 
     def only(self, kept: NDArray[np.bool_]) -> Peaks:
         """Return those of a mask ``(n,)``, in the same order."""
@@ -107,6 +112,36 @@ def find_peaks(
     return peaks.only(kept & is_inside)
 
 
+def outshone(
+    peaks: Peaks, others: Peaks, *, pixel_size_angst: float, reach: float
+) -> NDArray[np.bool_]:
+    """Say which peaks have a better one of another map close by.
+
+    Parameters
+    ----------
+    peaks, others
+        Peaks of two maps of one image.
+    pixel_size_angst
+        Pixel size of the maps, Å/px.
+    reach
+        How far a peak outshines, as a fraction of its diameter.
+
+    Returns
+    -------
+    ndarray
+        ``(n,)`` booleans, one for each of ``peaks``.
+    """
+    is_outshone = np.zeros(len(peaks), dtype=bool)
+    if not len(peaks) or not len(others):
+        return is_outshone
+    reach_px = reach * others.diameter_angst / pixel_size_angst
+    near = KDTree(peaks.places).query_ball_point(others.places, reach_px)
+    for score, neighbours in zip(others.score, near, strict=True):
+        weaker = peaks.score[neighbours] < score
+        is_outshone[np.array(neighbours, dtype=np.intp)[weaker]] = True
+    return is_outshone
+
+
 def _vertex(
     before: torch.Tensor, centre: torch.Tensor, after: torch.Tensor
 ) -> torch.Tensor:
@@ -132,8 +167,7 @@ def _keep_distance(
     kept = np.ones(len(peaks), dtype=bool)
     if not len(peaks):
         return kept
-    places = np.stack([peaks.y_px, peaks.x_px], axis=1)
-    near = KDTree(places).query_ball_point(places, distance_px)
+    near = KDTree(peaks.places).query_ball_point(peaks.places, distance_px)
     for index, neighbours in enumerate(near):
         if kept[index]:
             kept[[other for other in neighbours if other > index]] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from icestream.domain.errors import BadSettings
 from icestream.domain.particles import Coordinates
 from icestream.engines.picking.correlate import correlate_bank
 from icestream.engines.picking.limit import noise_limit
-from icestream.engines.picking.peaks import find_peaks
+from icestream.engines.picking.peaks import find_peaks, outshone
 from icestream.engines.picking.reduce import reduce_image
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ __all__ = ["pick_particles"]
 
 _PIXELS_PER_DIAMETER = 16  # of the smallest particle
 _BACKGROUND_DIAMETERS = 1.0  # of the largest particle
-_CONTRAST_RATIO = 3.0  # to the median pick: more is contamination
+_CONTRAST_RATIO = 2.5  # to the median pick: more is contamination
+_REACH = 0.75  # diameters from a particle to the end of its bright rim
+_SURE_FRACTION = 0.05  # of false ones among the picks of that median
 
 
 def pick_particles(
@@ -58,7 +61,14 @@ def pick_particles(
         )
         for maps in correlate_bank(reduced, limits_angst=diameter_angst)
     )
-    picks = _above_noise(found, decoys, threshold, false_fraction)
+    limits = partial(_limit, pixel_size_angst=reduced.pixel_size_angst)
+    sure = found.only(found.score > limits(found, decoys, _SURE_FRACTION))
+    if len(sure):  # contamination raises decoys around it, too: without either
+        most = _CONTRAST_RATIO * float(np.median(sure.contrast))
+        found = found.only(found.contrast <= most)
+        decoys = decoys.only(decoys.contrast <= most)
+    limit = max(threshold, limits(found, decoys, false_fraction))
+    picks = found.only(found.score > limit)
     return Coordinates(
         x_px=np.float32(picks.x_px * reduced.step_x_px),
         y_px=np.float32(picks.y_px * reduced.step_y_px),
@@ -77,21 +87,16 @@ def _check(pixel_size_angst: float, diameter_angst: tuple[float, float]) -> None
         )
 
 
-def _above_noise(
-    found: Peaks, decoys: Peaks, threshold: float, false_fraction: float
-) -> Peaks:
-    """Return peaks above the image's noise, without contamination.
+def _limit(
+    found: Peaks, decoys: Peaks, false_fraction: float, *, pixel_size_angst: float
+) -> float:
+    """Return the noise limit from peaks that no better one of other sign is near.
 
-    Contamination stands out by its contrast. It also raises decoys around it, so the
-    limit is set again without them.
+    The bright rims of dark particles are no noise: they would raise the limit.
     """
-    for _ in range(2):
-        limit = noise_limit(found.score, decoys.score, false_fraction=false_fraction)
-        picks = found.only(found.score > max(limit, threshold))
-        if not len(picks):
-            return picks
-        usual = _CONTRAST_RATIO * float(np.median(picks.contrast))
-        found = found.only(found.contrast <= usual)
-        decoys = decoys.only(decoys.contrast <= usual)
-        picks = picks.only(picks.contrast <= usual)
-    return picks
+    reach = {"pixel_size_angst": pixel_size_angst, "reach": _REACH}
+    return noise_limit(
+        found.score[~outshone(found, decoys, **reach)],
+        decoys.score[~outshone(decoys, found, **reach)],
+        false_fraction=false_fraction,
+    )

@@ -15,7 +15,8 @@ __all__ = ["Template", "diameters_angst", "make_templates"]
 
 _STEP = 1.12  # ratio of neighbouring diameters; half of it is within the soft edge
 _WINDOW_RADII = 1.4  # particle, its bright fringe and some ice
-_HOLE_RADII = 0.6  # of the ring
+_HOLE_RADII = 0.7  # of a hollow particle: the hole, and how much lighter it is
+_HOLE_DEPTH = 0.8
 _LEAST_RATIO = 0.9  # underfocus brightens the rim: particles look smaller than they are
 _EDGE_PX = 0.8  # softness of all edges
 
@@ -85,7 +86,7 @@ def make_templates(
     window = inside(_WINDOW_RADII * outer_px)
     window = window / window.sum()
     disc = inside(outer_px)
-    raw = torch.stack([disc, disc - inside(_HOLE_RADII * outer_px)])
+    raw = torch.stack([disc, disc - _HOLE_DEPTH * inside(_HOLE_RADII * outer_px)])
     mean = (window * raw).sum(dim=(-2, -1), keepdim=True)
     deviation = raw - mean
     norm = (window * deviation.square()).sum(dim=(-2, -1), keepdim=True).sqrt()
