@@ -122,7 +122,7 @@ def visit(tmp_path: Path) -> Visit:
         *("--set", "sources.grid.poll_s=0.2"),
         *("--set", "setups.grid.pixel_size_angst=1.5"),
         *("--set", "setups.grid.voltage_kv=300"),
-        *("--set", "slots=2"),
+        *("--set", "slots=1"),
     )
     return made
 
@@ -238,13 +238,17 @@ def test_ctrl_c(visit: Visit, images: Sequence[Path], times: int) -> None:
 def test_demo_without_data(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     (tmp_path / "none").mkdir()
-    for _ in range(2):  # the second replaces what the first has made
-        with contextlib.chdir(tmp_path / "none"):
-            out = icestream("demo", "--keep", folder, "--count", 2)
-        assert "2 exposures: 2 accepted" in out
-        assert "defocus of 2 micrographs differs from the simulation" in out
-        assert "F1 0.9" in out or "F1 1.0" in out
-        assert out.splitlines()[-1] == f"Report: {folder / 'session' / 'report.html'}"
+    folder.mkdir()
+    (folder / ".made-by-icestream-demo").touch()
+    stale = folder / "of_an_earlier_demo.txt"
+    stale.touch()
+    with contextlib.chdir(tmp_path / "none"):
+        out = icestream("demo", "--keep", folder, "--count", 2)
+    assert not stale.exists()
+    assert "2 exposures: 2 accepted" in out
+    assert "defocus of 2 micrographs differs from the simulation" in out
+    assert "F1 0.9" in out or "F1 1.0" in out
+    assert out.splitlines()[-1] == f"Report: {folder / 'session' / 'report.html'}"
 
 
 def test_interrupted_work_on_files_ends_at_once(

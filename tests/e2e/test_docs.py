@@ -40,12 +40,13 @@ def test_a_protocol_can_be_added_by_following_the_page(tmp_path: Path) -> None:
     settings["runs"] |= YAML(typ="safe").load(blocks["run.yaml"])
     yaml.dump(settings, session.settings_path)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    program = str(Path(sys.executable).with_name("icestream"))
     for command in (
-        ["-m", "icestream.cli", "start", "my_session", "--finish"],
-        ["look.py"],
+        [program, "start", "my_session", "--finish"],
+        [sys.executable, "look.py"],
     ):
         done = subprocess.run(
-            [sys.executable, *command],
+            command,
             cwd=tmp_path,
             env=environment,
             capture_output=True,

@@ -220,7 +220,7 @@ def test_status_before_the_first_start(run: Run, tmp_path: Path) -> None:
     assert code == 0
     assert status["service"] == {"state": "stopped", "pid": None}
     assert status["exposures"] == status["failures"] == []
-    assert "never been started" in run("status", session)[1]
+    assert "no results yet" in run("status", session)[1]
 
 
 def test_pause_set_resume_without_a_service(run: Run, tmp_path: Path) -> None:

@@ -312,6 +312,9 @@ try:
         executor.submit("slot-0", [Envelope(
             task=TaskId("run", key, "c", 1), session_folder=str(here), inputs=tick,
             protocol=f"icestream.testing.trivial:{protocol}", params=params)])
+    while len(executor.slots()) < 2:
+        time.sleep(0.02)
+    print("up", flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", [slot.name for slot in executor.slots()], flush=True)
@@ -332,6 +335,7 @@ def service(folder: Path) -> Iterator[subprocess.Popen[str]]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "a\n"
+            assert process.stdout.readline() == "up\n"
             wait_for(lambda: programs(folder))
             yield process
         finally:

@@ -12,7 +12,7 @@ from icestream.app.session import Session
 from icestream.cli.arguments import Json, SessionDir
 from icestream.cli.output import make_table, print_json, say, seconds_text, stdout
 from icestream.cli.summary import NOT_TAKEN, count_text, load_results
-from icestream.domain.errors import ServiceUnreachable, SessionInUse
+from icestream.domain.errors import LedgerUnusable, ServiceUnreachable, SessionInUse
 from icestream.report.results import RunResult, SessionResults
 from icestream.streaming.control import request, writer_lock
 from icestream.streaming.tasks import State
@@ -31,11 +31,23 @@ def status_command(session_dir: SessionDir = Path(), json: Json = False) -> None
     """
     session = Session(session_dir)
     service = _service(session)
-    results = load_results(session) if session.ledger_path.exists() else None
+    results = _results(session, is_busy=service["state"] == "busy")
     if json:
         print_json(_as_json(session, service, results))
     else:
         _print(stdout(), session, service, results)
+
+
+def _results(session: Session, *, is_busy: bool) -> SessionResults | None:
+    """Return the results, unless the ledger is still to be made."""
+    if not session.ledger_path.exists():
+        return None
+    try:
+        return load_results(session)
+    except LedgerUnusable:
+        if is_busy:
+            return None  # it is being made at this moment
+        raise
 
 
 def _service(session: Session) -> Mapping[str, Any]:
@@ -116,7 +128,7 @@ def _print(
     }[service["state"]]
     say(console, f"{session.folder}: {state}")
     if results is None:
-        say(console, "It has never been started.")
+        say(console, "It has no results yet.")
         return
     for run, reason in results.paused.items():
         say(console, f"PAUSED {run or 'session'}: {reason}", style="bold yellow")

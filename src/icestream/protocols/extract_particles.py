@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -41,6 +41,11 @@ class ExtractParticlesParams(Params):
         description="Diameter outside of which a box is background, in box sides.",
     )
     invert: bool = Field(default=True, description="Store particles bright on dark.")
+    number_format: Literal["float16", "float32"] = Field(
+        default="float16",
+        description="How pixels are stored: float16 (MRC mode 12) for RELION 4 and "
+        "later and cryoSPARC, float32 for older programs.",
+    )
 
     @model_validator(mode="after")
     def _has_pixels(self) -> Self:
@@ -52,7 +57,7 @@ class ExtractParticlesParams(Params):
 class ExtractParticles(PerItem[ExtractParticlesParams]):
     """Cut particles out, normalise them, invert their contrast, and crop in Fourier.
 
-    One stack (``.mrcs``, float16) a micrograph, and one row of columns a particle.
+    One stack (``.mrcs``) a micrograph, and one row of columns a particle.
     """
 
     name: ClassVar = "extract_particles"
@@ -95,6 +100,7 @@ class ExtractParticles(PerItem[ExtractParticlesParams]):
                 product.temporary,
                 stack.numpy(),
                 pixel_size_angst=stored_pixel,
+                dtype=self.params.number_format,
                 is_stack=True,
             )
         rows = kept.numpy()

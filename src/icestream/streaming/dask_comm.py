@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "distributed.admin.system-monitor.disk": False,
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.tick.limit": "1h",
+    "distributed.admin.large-graph-warning-threshold": "1GB",
     "distributed.diagnostics.computations.max-history": 1,
     "distributed.diagnostics.erred-tasks.max-history": 1,
     "distributed.diagnostics.nvml": False,

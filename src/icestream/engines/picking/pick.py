@@ -26,7 +26,7 @@ _PIXELS_PER_DIAMETER = 16  # of the smallest particle
 _BACKGROUND_DIAMETERS = 1.0  # of the largest particle
 _CONTRAST_RATIO = 2.5  # to the median pick: more is contamination
 _REACH = 0.75  # diameters from a particle to the end of its bright rim
-_SURE_FRACTION = 0.05  # of false ones among the picks of that median
+_SURE_FRACTION = 0.1  # of false ones among the picks of that median
 
 
 def pick_particles(
@@ -35,7 +35,7 @@ def pick_particles(
     pixel_size_angst: float,
     diameter_angst: tuple[float, float],
     threshold: float = 0.1,
-    false_fraction: float = 0.05,
+    false_fraction: float = 0.1,
     contrast: Literal["dark", "bright"] = "dark",
     distance_fraction: float = 0.5,
     border_fraction: float = 0.1,
