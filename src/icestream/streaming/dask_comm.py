@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     # What grows with the number of tasks.
     "distributed.scheduler.events-cleanup-delay": "1s",
     "distributed.admin.log-length": 100,
-    "distributed.admin.low-level-log-length": 10,
+    "distributed.admin.low-level-log-length": 1,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.system-monitor.log-length": 10,
     "distributed.admin.system-monitor.disk": False,

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from icestream.streaming.protocol import Sighting, Source
 
-__all__ = ["Feed", "Sightings"]
+__all__ = ["AT_ONCE", "Feed", "Sightings"]
+
+AT_ONCE = 500
+"""Sightings that are stored together: a larger transaction holds up everything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,30 +80,42 @@ class Feed:
 
     def _watch(self) -> None:
         quiet = 0
-        reported: Failure | None = None
+        known: str | None = None
         while not self._stop.is_set():
             result = guard(self._source.poll)
-            failure = result if isinstance(result, Failure) else None
-            seen = () if isinstance(result, Failure) else result
-            quiet = 0 if seen else quiet + 1
-            if failure is not None and failure.message == _message(reported):
-                failure = None
-            reported = failure or reported if not seen else None
-            self._stored.clear()
-            self._deliver(
-                Sightings(
-                    run=self.run,
-                    seen=seen,
-                    quiet=quiet,
-                    finished=self._source.finished,
-                    failure=failure,
-                )
-            )
-            if self._stop.is_set():
-                return
-            self._stored.wait()
+            if isinstance(result, Failure):
+                # Trouble that lasts is told once.
+                news = result if result.message != known else None
+                known = result.message
+                self._hand_over((), quiet=0, failure=news)
+            else:
+                known = None
+                quiet = 0 if result else quiet + 1
+                while len(result) > AT_ONCE:
+                    self._hand_over(result[:AT_ONCE], quiet=quiet, more=True)
+                    result = result[AT_ONCE:]
+                self._hand_over(result, quiet=quiet)
             self._source.wait(self._source.interval_s)
 
-
-def _message(failure: Failure | None) -> str | None:
-    return None if failure is None else failure.message
+    def _hand_over(
+        self,
+        seen: Sequence[Sighting],
+        *,
+        quiet: int,
+        more: bool = False,
+        failure: Failure | None = None,
+    ) -> None:
+        """Deliver some sightings and wait until they are stored."""
+        self._stored.clear()
+        if self._stop.is_set():
+            return
+        self._deliver(
+            Sightings(
+                run=self.run,
+                seen=seen,
+                quiet=quiet,
+                finished=self._source.finished and not more,
+                failure=failure,
+            )
+        )
+        self._stored.wait()
