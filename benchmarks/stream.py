@@ -103,7 +103,7 @@ def _times(folder: Path) -> dict[str, dict[str, float]]:
     """Return when each key was stored as done, by run."""
     reader = LedgerReader(folder / "ledger.db")
     columns = schema.event.c
-    found: dict[str, dict[str, float]] = {"ticker": {}} | {hop: {} for hop in HOPS}
+    found: dict[str, dict[str, float]] = {name: {} for name in ("ticker", *HOPS)}
     for row in reader.rows(schema.event, columns.kind.in_(["arrived", "succeeded"])):
         found[row["run"]][row["key"]] = row["time"]
     reader.close()

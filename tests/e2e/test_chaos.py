@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from e2e.chaos_session import SLOTS, STEPS, chaos_plan
 
+from e2e.chaos_session import SLOTS, STEPS, chaos_plan
 from icestream.streaming.dispatch import BUNDLE
 from icestream.streaming.ledger import Ledger
 from icestream.streaming.processes import read_records

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from icestream.domain.errors import ItemError
 from icestream.io import (
-    StarTable,
+    StarColumns,
     check_complete,
     read_header,
     read_micrograph,
@@ -143,7 +143,7 @@ def test_png(folder: Path, image: NDArray[Any]) -> None:
 def test_star(folder: Path, x_px: NDArray[np.float32], name: str) -> None:
     path = folder / "a.star"
     name = f"m{name}"
-    columns: StarTable = {
+    columns: StarColumns = {
         "rlnMicrographName": [name] * len(x_px),
         "rlnCoordinateX": x_px,
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.main import get_command
 from icestream.cli.app import COMMANDS, build_app, main
 from icestream.cli.exits import guarded
 from icestream.domain import errors
+from icestream.streaming.control import writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -221,6 +223,17 @@ def test_status_before_the_first_start(run: Run, tmp_path: Path) -> None:
     assert status["service"] == {"state": "stopped", "pid": None}
     assert status["exposures"] == status["failures"] == []
     assert "no results yet" in run("status", session)[1]
+
+
+def test_status_while_a_service_makes_the_ledger(run: Run, tmp_path: Path) -> None:
+    session = _new(run, tmp_path)
+    sqlite3.connect(session / "ledger.db").close()
+    (session / "ledger.db").touch()
+    with writer_lock(session / "ledger.lock"):
+        code, out, err = run("status", session)
+    assert code == 0, err
+    assert "starting or ending" in out
+    assert run("status", session)[0] == 4  # nobody makes it: it is damaged
 
 
 def test_pause_set_resume_without_a_service(run: Run, tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_close_is_quick_and_leaves_nothing_but_logs(tmp_path: Path) -> None:
     assert bench.answers.empty()
 
 
-SERVICE = """
+SERVICE = r"""
 import os, signal, sys, time
 from pathlib import Path
 from icestream.streaming.dask_executor import DaskExecutor

@@ -136,12 +136,10 @@ def test_shift_scale_and_offset_change_nothing(
 ) -> None:
     image = noise()
     before = image.clone()
-    place = {"x_px": torch.tensor([110.0]), "y_px": torch.tensor([90.0])}
-    first, _ = extract_particles(image, **place, box_px=box)
+    x_px, y_px = torch.tensor([110.0]), torch.tensor([90.0])
+    first, _ = extract_particles(image, x_px=x_px, y_px=y_px, box_px=box)
     moved = torch.roll(image, (dy, dx), (0, 1)) * scale + offset
-    second, _ = extract_particles(
-        moved, x_px=place["x_px"] + dx, y_px=place["y_px"] + dy, box_px=box
-    )
+    second, _ = extract_particles(moved, x_px=x_px + dx, y_px=y_px + dy, box_px=box)
     assert torch.equal(image, before)
     # float32 keeps seven digits of an offset that is up to 1e5 deviations.
     tolerance = 1e-3 + 1e-6 * abs(offset) / scale

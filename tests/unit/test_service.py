@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from icestream.streaming.inline import InlineExecutor
 
 from icestream.domain.errors import BadSettings, DiskFull, LedgerUnusable
 from icestream.streaming import schema
+from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.ledger import Ledger
 from icestream.streaming.reader import LedgerReader
 from icestream.streaming.recorder import Limits

@@ -51,4 +51,10 @@ def find_protocol(name: str) -> type[Protocol[Any]]:
             f"There is no protocol {name!r}.",
             hint=f"Installed: {', '.join(protocol_names())}.",
         )
-    return _entries()[name].load()  # type: ignore[no-any-return]
+    try:
+        return _entries()[name].load()  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise BadSettings(
+            f"Protocol {name!r} ({_entries()[name].value}) cannot be loaded: {error}.",
+            hint="Mend or uninstall the package that registers it.",
+        ) from error

@@ -17,6 +17,7 @@ from icestream.streaming.control import ControlServer, writer_lock
 from icestream.streaming.dask_executor import DaskExecutor
 from icestream.streaming.ledger import Ledger
 from icestream.streaming.service import Service
+from icestream.streaming.workflow import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +88,16 @@ def run_session(
 
 def _local(session: Session) -> DaskExecutor:
     slots = session.settings.slots or os.cpu_count() or 1
-    return DaskExecutor(slots=slots, folder=session.logs)
+    modules = {
+        one.protocol.partition(":")[0]
+        for one in session.plan.workflow.runs.values()
+        if one.shape in (Shape.PER_ITEM, Shape.AGGREGATE)
+    }
+    return DaskExecutor(
+        slots=slots,
+        folder=session.ledger_path.with_name("engine"),
+        modules=sorted(modules),
+    )
 
 
 def _answer(session: Session, service: Service, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401

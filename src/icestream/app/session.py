@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from icestream.app.settings import (
     Settings,
     draft_settings,
     new_settings,
+    read_settings,
     store_settings,
 )
 from icestream.domain.errors import BadSettings, FolderUnavailable, ServiceUnreachable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icestream.streaming.ledger import Transaction
+    from icestream.streaming.plan import Plan
 
 __all__ = ["Session", "create_session"]
 
@@ -39,22 +42,32 @@ class Session:
     Raises
     ------
     BadSettings
-        The folder holds no session, or its settings cannot be.
+        The folder holds no session, or its settings cannot be read.
+    FolderUnavailable
+        There is no permission to read them.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.settings_path = self.folder / "session.yaml"
-        if not self.settings_path.exists():
+        if not os.path.lexists(self.settings_path):
             raise BadSettings(
                 f"{folder} is no session: it has no session.yaml.",
                 hint="`icestream new` makes one.",
             )
-        self.settings = Settings.parse(
-            self.settings_path.read_text(encoding="utf-8"),
-            where=str(self.settings_path),
-        )
-        self.plan = self.settings.plan()
+        text = read_settings(self.settings_path)
+        self.settings = Settings.parse(text, where=str(self.settings_path))
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The runs as configured; made on demand, since it imports the protocols.
+
+        Raises
+        ------
+        BadSettings
+            A setup, source, protocol, parameter or connection cannot be.
+        """
+        return self.settings.plan()
 
     @property
     def ledger_path(self) -> Path:
@@ -128,28 +141,28 @@ class Session:
         Raises
         ------
         BadSettings
-            There is no such command, or an argument lacks.
+            There is no such command, or an argument lacks or is no text.
         """
-        run = values.get("run")
-        reason = values.get("reason") or "paused by hand"
+        run, key = _text(values, "run"), _text(values, "key")
+        reason = _text(values, "reason") or "paused by hand"
         match command:
             case "pause":
                 return functools.partial(service.pause, run=run, reason=reason)
             case "resume":
                 return functools.partial(service.resume, run=run)
             case "retry":
-                return functools.partial(service.retry, run=run, key=values.get("key"))
+                return functools.partial(service.retry, run=run, key=key)
             case "accept" | "reject" | "reset":
                 accepted = {"accept": True, "reject": False, "reset": None}[command]
                 return functools.partial(
                     service.override,
                     run=str(run),
-                    key=str(values.get("key")),
+                    key=str(key),
                     accepted=accepted,
                 )
             case "set":
                 return functools.partial(
-                    self._set, service, changes=values.get("changes", ())
+                    self._set, service, changes=_texts(values, "changes")
                 )
             case "finish":
                 return service.finish
@@ -165,12 +178,38 @@ class Session:
             raise BadSettings(
                 "The graph of runs changes only while the session is stopped."
             )
+        if settings.ledger != self.settings.ledger:
+            raise BadSettings(
+                "The place of the ledger cannot be set: results would be left behind.",
+                hint="`icestream stop`, move the ledger, then edit session.yaml.",
+            )
         changed = [n for n, one in plan.runs.items() if one != before.runs[n]]
+        # All that may refuse comes before the first thing that changes.
+        service.check_changes(plan.runs[name] for name in changed)
         store_settings(self.settings_path, text)
         for name in changed:
             service.configure(transaction, plan.runs[name])
         self.settings, self.plan = settings, plan
         return changed
+
+
+def _text(values: Mapping[str, Any], name: str) -> str | None:
+    """Return an argument of a request, which anybody may have written."""
+    value = values.get(name)
+    return None if value is None else _checked(name, value)
+
+
+def _texts(values: Mapping[str, Any], name: str) -> list[str]:
+    value = values.get(name, ())
+    if not isinstance(value, list | tuple):
+        raise BadSettings(f"The argument {name!r} is no list of texts.")
+    return [_checked(name, one) for one in value]
+
+
+def _checked(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise BadSettings(f"The argument {name!r} is no text.")
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def create_session(

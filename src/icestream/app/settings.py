@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from icestream.app.registry import find_protocol
 from icestream.domain import AcquisitionSetup
-from icestream.domain.errors import BadSettings
+from icestream.domain.errors import BadSettings, FolderUnavailable
 from icestream.streaming.plan import Plan, Run
 from icestream.streaming.workflow import Port
 
@@ -24,6 +25,7 @@ __all__ = [
     "Settings",
     "draft_settings",
     "new_settings",
+    "read_settings",
     "store_settings",
     "template_names",
 ]
@@ -194,15 +196,53 @@ def draft_settings(path: Path, changes: Sequence[str]) -> tuple[Settings, str]:
     BadSettings
         A change or its result cannot be.
     """
-    text = _changed(path.read_text(encoding="utf-8"), changes, where=str(path))
+    text = _changed(read_settings(path), changes, where=str(path))
     return Settings.parse(text, where=str(path)), text
 
 
+def read_settings(path: Path) -> str:
+    """Return the text of a settings file.
+
+    Raises
+    ------
+    FolderUnavailable
+        It is not there, or there is no permission to read it.
+    BadSettings
+        It is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FolderUnavailable(
+            f"{path} cannot be read: {error.strerror or error}.",
+            hint="Bring it back, or ask its owner for permission.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadSettings(
+            f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.",
+            hint="Save it as UTF-8.",
+        ) from error
+
+
 def store_settings(path: Path, text: str) -> None:
-    """Replace a settings file, at once or not at all."""
+    """Replace a settings file, at once or not at all.
+
+    Raises
+    ------
+    FolderUnavailable
+        It cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise FolderUnavailable(
+            f"{path} cannot be written: {error.strerror or error}.",
+            hint="Nothing has changed. Check space and permissions of its folder.",
+        ) from error
 
 
 def _changed(text: str, changes: Sequence[str], *, where: str) -> str:
@@ -229,7 +269,13 @@ def _apply(values: Any, change: str) -> None:  # noqa: ANN401 - a YAML tree
             hint="Write run.param=value, sources.NAME.folder=PATH or "
             "setups.NAME.pixel_size_angst=0.885.",
         )
-    value = YAML(typ="safe").load(text)
+    try:
+        value = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise BadSettings(
+            f"The value in {change!r} is no YAML: {_in_short(error)}.",
+            hint="Quote what is meant as text; lists look like '[110, 140]'.",
+        ) from error
     if len(path) == 1 and path[0] in Settings.model_fields:
         values[path[0]] = value
         return
@@ -266,6 +312,11 @@ def _ports(run: str, texts: Sequence[str], fed: tuple[Port, ...]) -> tuple[Port,
                 hint="Write run.output, or `sources` for the files of all sources.",
             )
     return tuple(ports)
+
+
+def _in_short(error: YAMLError) -> str:
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+    return str(problem or str(error).partition("\n")[0])
 
 
 def _first(error: ValueError) -> str:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from icestream.io import replacing
-from icestream.report.star_text import star_table
+from icestream.io import write_star
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from icestream.domain import AcquisitionSetup, Coordinates, Ctf
-    from icestream.report.star_text import StarColumns
+    from icestream.io.star import StarColumns
 
 __all__ = [
-    "_optics_block",
     "is_flipped",
+    "optics_columns",
     "write_coordinates_star",
     "write_ctf_star",
     "write_particles_star",
@@ -32,7 +31,7 @@ def is_flipped(path: Path | str) -> bool:
     return os.fspath(path).lower().endswith((".tif", ".tiff"))
 
 
-def _optics_block(setup: AcquisitionSetup) -> dict[str, list[Any]]:
+def optics_columns(setup: AcquisitionSetup) -> dict[str, list[Any]]:
     """Return the columns of one optics group."""
     return {
         "rlnOpticsGroupName": [setup.name],
@@ -66,8 +65,10 @@ def write_ctf_star(
             for one in fits.values()
         ],
     }
-    optics = _optics_block(setup) | {"rlnMicrographPixelSize": [setup.pixel_size_angst]}
-    _write(path, star_table("optics", optics), star_table("micrographs", table))
+    optics = optics_columns(setup) | {
+        "rlnMicrographPixelSize": [setup.pixel_size_angst]
+    }
+    write_star(path, {"optics": optics, "micrographs": table})
 
 
 def write_coordinates_star(
@@ -75,12 +76,12 @@ def write_coordinates_star(
 ) -> None:
     """Write the picks of one micrograph."""
     flipped = is_flipped(micrograph)
-    table = {
+    table: StarColumns = {
         "rlnCoordinateX": found.x_px,
         "rlnCoordinateY": height_px - 1 - found.y_px if flipped else found.y_px,
         "rlnAutopickFigureOfMerit": found.score,
     }
-    _write(path, star_table("", table))
+    write_star(path, {"": table})
 
 
 def write_particles_star(
@@ -119,9 +120,4 @@ def write_particles_star(
     names = ("CoordinateX", "CoordinateY", "ImageName", "MicrographName", "OpticsGroup")
     columns = zip(*rows, strict=True) if rows else ((),) * len(names)
     table = {f"rln{n}": list(one) for n, one in zip(names, columns, strict=True)}
-    _write(path, star_table("optics", optics), star_table("particles", table))
-
-
-def _write(path: Path, *pieces: str) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(pieces)
+    write_star(path, {"optics": optics, "particles": table})

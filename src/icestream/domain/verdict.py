@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from icestream.domain.errors import InternalError
 
 __all__ = ["Verdict"]
 
@@ -21,6 +24,11 @@ class Verdict:
         What was found and what was allowed; ``None`` where it does not apply.
     reason
         In words for people, e.g. ``missing``.
+
+    Raises
+    ------
+    InternalError
+        ``accepted`` is neither yes nor no, or there is no rule.
     """
 
     accepted: bool
@@ -28,3 +36,21 @@ class Verdict:
     value: float | None = None
     limit: float | None = None
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        given: tuple[object, object] = (self.accepted, self.rule)
+        if given[0] is None or not isinstance(given[1], str) or not given[1]:
+            raise InternalError(
+                f"A verdict says accepted={self.accepted!r} by rule {self.rule!r}.",
+                hint="It needs True or False, and the name of the rule that decided.",
+            )
+        # A column's value (a NumPy scalar) becomes a plain one that can be stored.
+        object.__setattr__(self, "accepted", bool(self.accepted))
+        for name in ("value", "limit"):
+            number = getattr(self, name)
+            if number is not None:
+                number = float(number) if math.isfinite(number) else None
+                object.__setattr__(self, name, number)
+        for name in ("rule", "reason"):
+            text = str(getattr(self, name)).encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, name, text)

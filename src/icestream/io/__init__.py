@@ -4,15 +4,16 @@ from icestream.io.access import guarding_writes, reading, replacing
 from icestream.io.completeness import check_complete
 from icestream.io.header import KNOWN_SUFFIXES, ImageFormat, ImageHeader
 from icestream.io.micrograph import read_header, read_micrograph, read_stack
+from icestream.io.star import StarColumns, star_head, star_rows, star_table, write_star
 from icestream.io.thumbnail import THUMBNAIL_SUFFIX, thumbnail_pixels, write_thumbnail
-from icestream.io.writing import StarTable, write_mrc, write_star
+from icestream.io.writing import write_mrc
 
 __all__ = [
     "KNOWN_SUFFIXES",
     "THUMBNAIL_SUFFIX",
     "ImageFormat",
     "ImageHeader",
-    "StarTable",
+    "StarColumns",
     "check_complete",
     "guarding_writes",
     "read_header",
@@ -20,6 +21,9 @@ __all__ = [
     "read_stack",
     "reading",
     "replacing",
+    "star_head",
+    "star_rows",
+    "star_table",
     "thumbnail_pixels",
     "write_mrc",
     "write_star",

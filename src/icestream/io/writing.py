@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,15 +12,12 @@ from icestream.io.access import replacing
 from icestream.io.mrc import HEADER_BYTES, MODE_OF_DTYPE, header_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["StarTable", "write_mrc", "write_star"]
+__all__ = ["write_mrc"]
 
-StarTable: TypeAlias = "Mapping[str, Sequence[object] | NDArray[Any]]"
-"""Columns of one block, by RELION's name with its ``rln``; all of one length."""
 
 _LABEL = b"Written by icestream"
 _MRC2014 = 20140
@@ -76,34 +73,6 @@ def write_mrc(
         file.write(header)
         # Not tofile(): its error for a full disk carries no error number.
         file.write(pixels.reshape(-1).view(np.uint8).data)
-
-
-def write_star(path: Path, blocks: Mapping[str, StarTable]) -> None:
-    """Write tables as a STAR file in the layout of RELION 3.1 and later.
-
-    Parameters
-    ----------
-    path
-        The file; replaced in one step.
-    blocks
-        Block name, e.g. ``optics`` and ``particles``, to its columns, e.g.
-        ``rlnMicrographName``. Every block is written as a loop, also one of one row.
-
-    Raises
-    ------
-    DiskFull, FolderUnavailable
-        The file could not be written.
-    """
-    import pandas as pd
-    import starfile
-
-    tables: dict[str, Any] = {}
-    for name, columns in blocks.items():
-        if len({len(column) for column in columns.values()}) != 1:
-            raise InternalError(f"{path}: columns of {name} differ in length.")
-        tables[name] = pd.DataFrame(dict(columns))
-    with replacing(path) as temporary:
-        starfile.write(tables, temporary, sep=" ")
 
 
 def _stored(array: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from icestream.domain import Coordinates, OpticsGroup, Particles
 from icestream.domain.errors import BadSettings
 from icestream.io.access import guarding_writes, replacing
+from icestream.io.star import star_head, star_rows, star_table
 from icestream.report.project import Project, safe_name
 from icestream.report.reading import read_results
-from icestream.report.star_text import star_head, star_rows, star_table
 from icestream.streaming.records import decode
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icestream.domain import Column, Ctf, Micrograph
+    from icestream.io.star import StarColumns
     from icestream.report.results import ExposureResult
-    from icestream.report.star_text import StarColumns
     from icestream.streaming.plan import Plan
     from icestream.streaming.reader import LedgerReader
     from icestream.streaming.workflow import Port

@@ -16,7 +16,13 @@ import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from icestream.domain.errors import BadSettings, ServiceUnreachable, SessionInUse
+from icestream.domain.errors import (
+    BadSettings,
+    FolderUnavailable,
+    ServiceUnreachable,
+    SessionError,
+    SessionInUse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +32,7 @@ __all__ = ["ControlServer", "request", "writer_lock"]
 
 _LONGEST = 1 << 20
 _PATIENCE_S = 60.0
+_REFUSALS = (SessionError, ValueError, RecursionError, CancelledError, TimeoutError)
 
 
 @contextlib.contextmanager
@@ -36,8 +43,13 @@ def writer_lock(path: Path) -> Iterator[None]:
     ------
     SessionInUse
         Another process holds it.
+    FolderUnavailable
+        The folder may not be written.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise _not_writable(path, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,27 +74,37 @@ class ControlServer:
     path
         The socket; made with mode 600, removed at the end.
     answer
-        Takes a request and returns what JSON can hold; may raise ``BadSettings``.
+        Takes a request and returns what JSON can hold; may raise a ``SessionError``.
+
+    Raises
+    ------
+    FolderUnavailable
+        The socket cannot be made.
     """
 
     def __init__(self, path: Path, answer: Callable[[Mapping[str, Any]], Any]) -> None:
         self._path = path
         self._answer = answer
-        path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)
         try:
+            path.unlink(missing_ok=True)
             with _short(path) as address:
                 self._socket.bind(address)
+        except OSError as error:
+            self._socket.close()
+            raise _not_writable(path, error) from error
         finally:
             os.umask(mask)
-        self._socket.listen(16)
+        # Who finds the queue full is refused at once, as if no service ran.
+        self._socket.listen(socket.SOMAXCONN)
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Answer no more and remove the socket."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -104,7 +126,7 @@ class ControlServer:
             try:
                 asked = _parse(_line(connection))
                 reply = {"ok": True, "result": self._answer(asked)}
-            except (BadSettings, ValueError, CancelledError, TimeoutError) as error:
+            except _REFUSALS as error:
                 reply = {"ok": False, "error": str(error) or "the service is ending"}
             connection.sendall(json.dumps(reply).encode() + b"\n")
 
@@ -152,6 +174,13 @@ def _line(connection: socket.socket) -> bytes:
             raise ValueError("the line is cut or too long")
         received += more
     return bytes(received)
+
+
+def _not_writable(path: Path, error: OSError) -> FolderUnavailable:
+    return FolderUnavailable(
+        f"{path} cannot be made or opened: {error.strerror or error}.",
+        hint=f"Check that {path.parent} exists and that you may write in it.",
+    )
 
 
 @contextlib.contextmanager

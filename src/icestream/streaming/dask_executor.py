@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from icestream.domain.errors import InternalError
 from icestream.streaming.children import tail_of
 from icestream.streaming.dask_loop import EngineLoop
+from icestream.streaming.dask_node import AHEAD
 from icestream.streaming.dask_slot import START_LIMIT_S
 from icestream.streaming.execution import Envelope, Executor, Outcome, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from icestream.streaming.processes import ProcessRecord
@@ -56,12 +57,13 @@ class DaskExecutor(Executor):
         slots: int,
         folder: Path,
         threads_per_slot: int = 1,
+        modules: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         recycle_after: int = 50_000,
     ) -> None:
         self._loop: EngineLoop | None = None
         self._folder = folder
-        self._environment = dict(environment or {})
+        self._environment = {AHEAD: ",".join(modules)} | dict(environment or {})
         self._recycle_after = recycle_after
         self._slots = {
             f"slot-{number}": Slot(name=f"slot-{number}", threads=threads_per_slot)

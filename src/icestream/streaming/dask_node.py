@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -42,6 +43,8 @@ __all__ = [
 SCHEDULER = "scheduler"
 OUTCOMES = "outcomes"
 RECORDS = "engine.json"
+AHEAD = "ICESTREAM_IMPORT_AHEAD"
+"""Environment variable that names modules, separated by commas."""
 PLACE = struct.Struct("<qq")
 """Ticket of the bundle that runs and index of its task, as a worker notes them."""
 
@@ -188,7 +191,20 @@ async def _serve_slot(
             extensions={},
         ) as worker:
             reports.write(json.dumps({"address": worker.address}) + "\n")
+            _import_ahead()
             order = await _next_order(orders, worker)
+
+
+def _import_ahead() -> None:
+    """Import what tasks will need, while the slot waits for its first."""
+
+    def work() -> None:
+        for name in os.environ.get(AHEAD, "").split(","):
+            # A module that cannot be imported is the finding of the task that needs it.
+            with contextlib.suppress(ImportError, ValueError):
+                importlib.import_module(name)
+
+    threading.Thread(target=work, name="import", daemon=True).start()
 
 
 async def _next_order(

@@ -33,6 +33,9 @@ _PREFETCH_S = 1.0
 """A slot gets a second bundle only where its tasks are quicker than this."""
 BUNDLE = 16
 """At most so many tasks are handed to a slot together."""
+_LONGEST_NAME = 150
+_LONGEST_KEY = 1500
+"""Bytes of a name, and of a whole key, that products are called after."""
 _CHANGES = 1000
 """An aggregate takes in at most so many changes in one update."""
 
@@ -215,12 +218,11 @@ class Dispatcher:
                 raise InternalError(f"{task} was started with input {name!r} pending.")
         exposure = self._board.exposures.get(task.key)
         acquisition = {} if exposure is None else exposure.acquisition
-        stem = PurePosixPath(task.key).with_suffix("")
         return Envelope(
             task=task,
             inputs=inputs,
             acquisition={n: acquisition.get(n) for n in run.spec.reads},
-            product_stem=f"products/{task.run}/{stem}.{task.content_key[:12]}",
+            product_stem=_product_stem(task),
             **self._common(task.run),
         )
 
@@ -257,6 +259,25 @@ class Dispatcher:
             "threads": resources.threads,
             "time_limit_s": resources.time_limit_s,
         }
+
+
+def _product_stem(task: TaskId) -> str:
+    """Return where a task's products lie: readable, where the key's names permit it.
+
+    The content key makes it unique. Endings and temporary names are still to be added,
+    and a file system takes 255 bytes a name and 4096 a path.
+    """
+    unique = task.content_key[:12]
+    *folders, name = PurePosixPath(task.key).parts
+    name = PurePosixPath(name).stem
+    if ".." in folders or "/" in folders or len(task.key.encode()) > _LONGEST_KEY:
+        return f"products/{task.run}/{unique}"
+    folders = [_short(one) for one in folders]
+    return "/".join(("products", task.run, *folders, f"{_short(name)}.{unique}"))
+
+
+def _short(name: str) -> str:
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def _pick(

@@ -7,6 +7,7 @@ caught: a fault of an author's code becomes a `Failure`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -21,6 +22,7 @@ from typing import Protocol as Contract
 
 from icestream.domain.errors import (
     DiskFull,
+    IcestreamError,
     IncompleteFile,
     InternalError,
     ItemError,
@@ -33,6 +35,7 @@ from icestream.streaming.protocol import (
     Missing,
     PerItem,
     Product,
+    folder_unavailable,
 )
 from icestream.streaming.records import Record, decode, encode
 
@@ -54,6 +57,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_LONGEST_MESSAGE = 2_000
+_LONGEST_DETAILS = 50_000
 
 STATE = "state"
 """Name under which an aggregate's state travels, beside its snapshot."""
@@ -203,11 +209,12 @@ def import_protocol(path: str) -> type[Any]:
 def guard(work: Callable[[], T]) -> T | Failure:
     """Do some work that an author wrote; a fault of any kind becomes a `Failure`.
 
-    This is the one place where every exception is caught.
+    This is the one place where every exception is caught, those included that would
+    end the process: an author's ``sys.exit()`` must not end the service or a slot.
     """
     try:
         return work()
-    except Exception as error:  # noqa: BLE001 - the executor's edge
+    except BaseException as error:  # noqa: BLE001 - the executor's edge
         return _failure(error)
 
 
@@ -218,7 +225,9 @@ def execute(envelope: Envelope, slot: str = "") -> Outcome:
     products: list[Product] = []
     result = guard(lambda: _run_and_publish(envelope, products))
     for product in products:
-        product.temporary.unlink(missing_ok=True)
+        # What cannot be removed (the folder has gone) is no reason to lose the answer.
+        with contextlib.suppress(OSError):
+            product.temporary.unlink(missing_ok=True)
     failure = result if isinstance(result, Failure) else None
     outputs, artifacts = ({}, ()) if isinstance(result, Failure) else result
     return Outcome(
@@ -235,8 +244,20 @@ def execute(envelope: Envelope, slot: str = "") -> Outcome:
 def _run_and_publish(
     envelope: Envelope, products: list[Product]
 ) -> tuple[Mapping[str, Record], Sequence[Artifact]]:
+    if envelope.task.attempt > 1:
+        _remove_leftovers(envelope)
     outputs = _run(envelope, products)
     return outputs, _publish(products, Path(envelope.session_folder))
+
+
+def _remove_leftovers(envelope: Envelope) -> None:
+    """Remove what an attempt that was killed has left under temporary names."""
+    stem = Path(envelope.session_folder) / envelope.product_stem
+    with contextlib.suppress(OSError):
+        for path in stem.parent.iterdir():
+            name = path.name
+            if name.startswith(".") and f".{stem.name}.partial" in name:
+                path.unlink(missing_ok=True)
 
 
 def _run(envelope: Envelope, products: list[Product]) -> Mapping[str, Record]:
@@ -272,6 +293,12 @@ def _run_per_item(
             f"{protocol.name} returned {sorted(items)} instead of its declared outputs "
             f"{sorted(protocol.outputs)}."
         )
+    for name, item in items.items():
+        if not isinstance(item, protocol.outputs[name]):
+            raise InternalError(
+                f"{protocol.name} returned a {type(item).__name__} as {name!r} instead "
+                f"of a {protocol.outputs[name].__name__}."
+            )
     return {name: encode(item) for name, item in items.items()}
 
 
@@ -296,15 +323,27 @@ def _publish(products: Sequence[Product], folder: Path) -> Sequence[Artifact]:
     artifacts = []
     for product in products:
         final = folder / product.path
-        size = product.temporary.stat().st_size
-        shutil.move(product.temporary, final)
+        size = _move(product.temporary, final)
         artifacts.append(
             Artifact(path=product.path, size_bytes=size, keep=product.keep.value)
         )
     return artifacts
 
 
-def _failure(error: Exception) -> Failure:
+def _move(temporary: Path, final: Path) -> int:
+    """Give a product its name; returns its size in bytes."""
+    try:
+        size = temporary.stat().st_size
+    except FileNotFoundError as error:
+        raise InternalError(f"{temporary} was announced but not written.") from error
+    try:
+        shutil.move(temporary, final)
+    except OSError as error:
+        raise folder_unavailable(final, error) from error
+    return size
+
+
+def _failure(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         error = DiskFull(
             f"{os.strerror(error.errno)}: {error.filename or 'a product'}.",
@@ -313,12 +352,24 @@ def _failure(error: Exception) -> Failure:
     return Failure(
         fault=_fault(error),
         cause=type(error).__name__,
-        message=str(error) or type(error).__name__,
-        details="".join(traceback.format_exception(error)),
+        message=_storable(_message(error), _LONGEST_MESSAGE),
+        details=_storable("".join(traceback.format_exception(error)), _LONGEST_DETAILS),
     )
 
 
-def _fault(error: Exception) -> Fault:
+def _message(error: BaseException) -> str:
+    if isinstance(error, IcestreamError):
+        return str(error)
+    # An author's error may fail to say what it is; this one always can.
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _storable(text: str, longest: int) -> str:
+    """Return a text that any database takes: valid UTF-8, and not megabytes of it."""
+    return text[:longest].encode("utf-8", "backslashreplace").decode()
+
+
+def _fault(error: BaseException) -> Fault:
     for kind, fault in (
         (IncompleteFile, Fault.INCOMPLETE),
         (ItemError, Fault.ITEM),
@@ -327,4 +378,4 @@ def _fault(error: Exception) -> Fault:
     ):
         if isinstance(error, kind):
             return fault
-    return Fault.INTERNAL
+    return Fault.INTERNAL if isinstance(error, Exception) else Fault.LOST

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
-from icestream.domain.errors import DiskFull, InternalError, LedgerUnusable
+from icestream.domain.errors import InternalError, LedgerUnusable
 from icestream.domain.verdict import Verdict
 from icestream.streaming import schema
+from icestream.streaming.database import connect, in_our_words
 from icestream.streaming.events import dump_event, load_event
-from icestream.streaming.filesystem import file_system_of, is_network
+from icestream.streaming.filesystem import file_system_of
 from icestream.streaming.records import Record
 from icestream.streaming.state import (
     Exposure,
@@ -39,39 +40,12 @@ if TYPE_CHECKING:
     from icestream.streaming.scheduler import Scheduler
     from icestream.streaming.workflow import Port
 
-__all__ = ["Ledger", "Transaction", "connect", "task_from_row"]
+__all__ = ["Ledger", "Transaction", "task_from_row"]
 
 _CACHED_RECORDS = 4096
 _AT_ONCE = 500
 _KEPT = {"ingest": ("key", "fingerprint")}
 """Columns of rows once written that a later row without them does not erase."""
-
-
-def connect(
-    path: Path, *, file_system: Callable[[Path], str] = file_system_of
-) -> sa.Engine:
-    """Open a ledger's database; every connection is durable and in WAL mode.
-
-    Raises
-    ------
-    LedgerUnusable
-        The path lies on a network file system, or is no ledger of this version.
-    """
-    kind = file_system(path)
-    if is_network(kind):
-        raise LedgerUnusable(
-            f"The ledger {path} would lie on a network file system ({kind}).",
-            hint="SQLite needs a local disk: name one with `ledger:` in session.yaml.",
-        )
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - DB-API
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-    return engine
 
 
 class Ledger:
@@ -102,7 +76,7 @@ class Ledger:
             self.connection = self.engine.connect()
         except DatabaseError as error:
             self.engine.dispose()
-            raise LedgerUnusable(
+            raise in_our_words(path, error) or LedgerUnusable(
                 f"The ledger {path} cannot be read: {error.orig}.",
                 hint="It is damaged or no ledger; restore a copy, nothing was changed.",
             ) from error
@@ -118,29 +92,42 @@ class Ledger:
 
         Raises
         ------
-        DiskFull
-            There is no space left; nothing of this transaction is stored.
+        DiskFull, LedgerUnusable
+            It cannot be written; nothing of this transaction is stored.
         """
         connection = self.connection
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
         transaction = Transaction(connection, self._records)
         try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield transaction
             transaction.flush()
             connection.commit()
         except BaseException as error:
-            connection.rollback()
             self._records.clear()
-            if isinstance(error, OperationalError) and "full" in str(error.orig):
-                raise DiskFull(
-                    f"The ledger {self.path} cannot grow: {error.orig}.",
-                    hint="Free space, then start again; nothing committed is lost.",
-                ) from error
+            reason = None
+            if isinstance(error, DBAPIError):
+                reason = in_our_words(self.path, error)
+            with suppress(DBAPIError):
+                connection.rollback()
+            if reason is not None:
+                raise reason from error
             raise
         self._trim()
 
     def restore(self, scheduler: Scheduler) -> None:
-        """Give the state tables to a fresh scheduler; of runs that it knows."""
+        """Give the state tables to a fresh scheduler; of runs that it knows.
+
+        Raises
+        ------
+        LedgerUnusable
+            It is damaged.
+        """
+        try:
+            self._restore(scheduler)
+        except DatabaseError as error:
+            raise in_our_words(self.path, error) or error from error
+
+    def _restore(self, scheduler: Scheduler) -> None:
         known = scheduler.board.runs
         connection = self.connection
         with connection.begin():
@@ -197,7 +184,7 @@ class Ledger:
         found = connection.execute(
             query.where(schema.meta.c.name == "schema_version")
         ).scalar()
-        if found is None or int(found) != schema.SCHEMA_VERSION:
+        if found != str(schema.SCHEMA_VERSION):
             raise LedgerUnusable(
                 f"The ledger {self.path} has schema version {found}; this program "
                 f"knows {schema.SCHEMA_VERSION}.",

@@ -15,6 +15,7 @@ named; their kinds are frozen dataclasses of scalars, strings and ``(n,)`` colum
 
 from __future__ import annotations
 
+import errno
 import inspect
 import threading
 from abc import ABC, abstractmethod
@@ -24,7 +25,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from icestream.domain.errors import BadSettings, InternalError
+from icestream.domain.errors import (
+    BadSettings,
+    DiskFull,
+    FolderUnavailable,
+    InternalError,
+    SessionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +56,7 @@ __all__ = [
     "Sighting",
     "SightingState",
     "Source",
+    "folder_unavailable",
 ]
 
 Item: TypeAlias = Any
@@ -168,11 +176,24 @@ class Context:
         """Announce a file, e.g. ``product(".mrcs")``; it appears only on success."""
         path = f"{self._stem}{ending}"
         final = self.locate(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise folder_unavailable(final, error) from error
         temporary = final.with_name(f".{final.stem}.partial{final.suffix}")
         product = Product(temporary=temporary, path=path, keep=keep)
         self.products.append(product)
         return product
+
+
+def folder_unavailable(path: Path, error: OSError) -> SessionError:
+    """Return what to raise where a product cannot be written."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kind = DiskFull if is_full else FolderUnavailable
+    return kind(
+        f"{path} cannot be written: {error.strerror or error}.",
+        hint=f"Check space, quota and permissions of {path.parent}, then resume.",
+    )
 
 
 class SightingState(StrEnum):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from icestream.domain.errors import LedgerUnusable
+from icestream.domain.errors import LedgerUnusable, SessionError
 from icestream.streaming import schema
+from icestream.streaming.database import connect_to_read, in_our_words
 from icestream.streaming.ledger import task_from_row
 from icestream.streaming.records import Record
 
@@ -42,8 +43,12 @@ class LedgerReader:
                 f"There is no ledger at {path}.",
                 hint="`icestream start` makes it; is this a session's folder?",
             )
-        self._engine = sa.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
-        self._connection = self._engine.connect()
+        self._engine = connect_to_read(path)
+        try:
+            self._connection = self._engine.connect()
+        except sa.exc.DatabaseError as error:
+            self._engine.dispose()
+            raise _unreadable(path, error) from error
         self._check_version(path)
         self._connection.exec_driver_sql("BEGIN")
 
@@ -124,13 +129,17 @@ class LedgerReader:
             found = self.rows(schema.meta, schema.meta.c.name == "schema_version")
         except sa.exc.DatabaseError as error:
             self.close()
-            raise LedgerUnusable(
-                f"The ledger {path} cannot be read: {error.orig}.",
-                hint="It is damaged or no ledger.",
-            ) from error
-        if not found or int(found[0]["value"]) != schema.SCHEMA_VERSION:
+            raise _unreadable(path, error) from error
+        if not found or found[0]["value"] != str(schema.SCHEMA_VERSION):
             self.close()
             raise LedgerUnusable(
                 f"The ledger {path} is of another version than this program.",
                 hint="Use the icestream that made it, or a newer one.",
             )
+
+
+def _unreadable(path: Path, error: sa.exc.DBAPIError) -> SessionError:
+    return in_our_words(path, error) or LedgerUnusable(
+        f"The ledger {path} cannot be read: {error.orig}.",
+        hint="It is damaged or no ledger.",
+    )

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from icestream.domain.errors import InternalError
+from icestream.domain.verdict import Verdict
 from icestream.streaming import events as ev
 from icestream.streaming.execution import Failure, Fault, TaskId, guard
 from icestream.streaming.protocol import Gate
@@ -17,7 +19,6 @@ from icestream.streaming.tasks import State
 from icestream.streaming.workflow import Shape
 
 if TYPE_CHECKING:
-    from icestream.domain.verdict import Verdict
     from icestream.streaming.ledger import Transaction
     from icestream.streaming.plan import Plan, Run
 
@@ -128,7 +129,12 @@ class Recorder:
             for name, look in looks.items()
             if isinstance(look, str)
         }
-        return gate.decide(**inputs)
+        verdict = gate.decide(**inputs)
+        if not isinstance(verdict, Verdict):
+            raise InternalError(
+                f"{gate.name} returned a {type(verdict).__name__} instead of a Verdict."
+            )
+        return verdict
 
     def failed(
         self, transaction: Transaction, task: TaskId, failure: Failure

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from icestream.domain.errors import BadSettings, InternalError
+from icestream.domain.errors import BadSettings, InternalError, SessionError
 from icestream.streaming import events as ev
 from icestream.streaming.dispatch import Dispatcher
 from icestream.streaming.execution import STATE, Outcome
@@ -26,7 +26,7 @@ from icestream.streaming.tasks import State
 from icestream.streaming.workflow import Port, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from icestream.streaming.execution import Envelope, Executor
@@ -52,7 +52,7 @@ class _Command:
         """Do the work; the returned function gives the answer, once it is stored."""
         try:
             value = self.work(transaction)
-        except BadSettings as error:
+        except SessionError as error:
             return functools.partial(self.answer.set_exception, error)
         return functools.partial(self.answer.set_result, value)
 
@@ -190,12 +190,19 @@ class Service:
 
     def configure(self, transaction: Transaction, run: Run) -> None:
         """Give a run other parameters; what follows from them is made anew."""
-        if self._feeds and run.spec.shape is Shape.SOURCE:
-            raise BadSettings(
-                f"Source {run.spec.name!r} changes only while the session is stopped.",
-                hint="`icestream stop`, change it, `icestream start`.",
-            )
+        self.check_changes([run])
         self._recorder.configure(transaction, run, identity=run.identity)
+
+    def check_changes(self, runs: Iterable[Run]) -> None:
+        """Refuse a change that a service at work cannot follow."""
+        for run in runs:
+            if self._feeds and run.spec.shape is Shape.SOURCE:
+                name = run.spec.name
+                raise BadSettings(
+                    f"Source {name!r} changes only while the session is stopped.",
+                    hint="Nothing was changed. `icestream stop`, change it, "
+                    "`icestream start`.",
+                )
 
     def finish(self, _transaction: Transaction) -> None:
         """Close the sources once they are quiet, and end when all is done."""

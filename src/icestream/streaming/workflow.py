@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
@@ -28,6 +29,8 @@ __all__ = ["ACCEPTED", "REJECTED", "Port", "RunSpec", "Shape", "Workflow", "iden
 
 ACCEPTED = "accepted"
 REJECTED = "rejected"
+
+_NAME = re.compile(r"\w[\w-]*")
 
 
 class Shape(StrEnum):
@@ -132,6 +135,11 @@ class Workflow:
     def __init__(self, runs: Iterable[RunSpec]) -> None:
         given: dict[str, RunSpec] = {}
         for one in runs:
+            if not _NAME.fullmatch(one.name):
+                raise BadSettings(
+                    f"{one.name!r} cannot be the name of a run or source.",
+                    hint="Use letters, digits, `_` and `-`: it also names a folder.",
+                )
             if one.name in given:
                 raise BadSettings(f"Two runs are called {one.name!r}.")
             given[one.name] = one

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from scipy.fft import next_fast_len
 
+from icestream.domain.errors import InternalError
 from icestream.engines.picking.template import diameters_angst, make_templates
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def correlate_bank(
     shape = (_fast_side(height + reach_px), _fast_side(width + reach_px))
     stack = torch.stack([torch.ones_like(values), values, values.square()])
     spectra = torch.fft.rfft2(stack, s=shape)
-    positive: ResponseMaps | None = None
-    negative: ResponseMaps | None = None
+    particles: ResponseMaps | None = None
+    decoys: ResponseMaps | None = None
     for diameter_angst in diameters_angst(limits_angst):
         template = make_templates(
             shape,
@@ -85,11 +86,11 @@ def correlate_bank(
         )
         score, sigma = _correlate(spectra, template, shape=shape)
         score, sigma = score[:, :height, :width], sigma[:height, :width]
-        positive = _better(positive, score, sigma, diameter_angst)
-        negative = _better(negative, -score, sigma, diameter_angst)
-    assert positive is not None
-    assert negative is not None
-    return positive, negative
+        particles = _better(particles, score, sigma, diameter_angst)
+        decoys = _better(decoys, -score, sigma, diameter_angst)
+    if particles is None or decoys is None:
+        raise InternalError(f"No diameter lies within {limits_angst} Å.")
+    return particles, decoys
 
 
 def _correlate(

@@ -36,7 +36,8 @@ def noise_limit(
     scores, decoys
         Peak scores of the templates and of the reversed templates, > 0, any order.
     false_fraction
-        Share of false picks that is allowed among many.
+        Share of false picks that is allowed where there are 15 or more; 0 sets the
+        first limit below, 1 or more sets none.
 
     Returns
     -------
@@ -45,9 +46,9 @@ def noise_limit(
         noise exceeds once in four images. Many: the least score above which decoys
         are no more than ``false_fraction`` of the picks.
     """
-    return min(
-        _tail_limit(decoys), _competition_limit(scores, decoys, false_fraction)
-    )
+    if false_fraction >= 1:
+        return 0.0
+    return min(_tail_limit(decoys), _competition_limit(scores, decoys, false_fraction))
 
 
 def _tail_limit(decoys: NDArray[np.float64]) -> float:

@@ -81,9 +81,7 @@ def find_peaks(
         Places by a parabola through the maximum and its neighbours along each axis.
     """
     score = maps.score
-    padded = torch.nn.functional.pad(
-        score[None, None], (1, 1, 1, 1), value=-torch.inf
-    )
+    padded = torch.nn.functional.pad(score[None, None], (1, 1, 1, 1), value=-torch.inf)
     largest = torch.nn.functional.max_pool2d(padded, 3, stride=1)[0, 0]
     row, column = torch.nonzero((score == largest) & (score > 0), as_tuple=True)
     flat = padded[0, 0]
@@ -155,9 +153,7 @@ def _vertex(
 def _sorted(peaks: Peaks) -> Peaks:
     """Best first; ties by place, so that the order is always the same."""
     order = np.lexsort((peaks.x_px, peaks.y_px, -peaks.score))
-    return Peaks(
-        **{name: getattr(peaks, name)[order] for name in Peaks.__slots__}
-    )
+    return Peaks(**{name: getattr(peaks, name)[order] for name in Peaks.__slots__})
 
 
 def _keep_distance(

@@ -25,8 +25,8 @@ __all__ = ["pick_particles"]
 _PIXELS_PER_DIAMETER = 16  # of the smallest particle
 _BACKGROUND_DIAMETERS = 1.0  # of the largest particle
 _CONTRAST_RATIO = 2.5  # to the median pick: more is contamination
-_REACH = 0.75  # diameters from a particle to the end of its bright rim
 _SURE_FRACTION = 0.1  # of false ones among the picks of that median
+_REACH = 0.75  # diameters from a particle to the end of its bright rim
 
 
 def pick_particles(
@@ -40,8 +40,50 @@ def pick_particles(
     distance_fraction: float = 0.5,
     border_fraction: float = 0.1,
 ) -> Coordinates:
-    """Find round particles.
+    """Find round particles, full or hollow, that stand above the image's own noise.
 
+    Parameters
+    ----------
+    image
+        ``(h, w)`` micrograph, any real or integer type, any scale and offset.
+    pixel_size_angst
+        Its pixel size, Å/px.
+    diameter_angst
+        Smallest and largest diameter of the particles, Å; they may be equal.
+    threshold
+        Least score, a correlation coefficient from 0 to 1. Noise is kept out without
+        it; raise it for fewer picks that look more alike.
+    false_fraction
+        Share of picks that may be noise, 0 to 1, where there are many of them. 0 keeps
+        those only that noise would hardly reach once; 1 leaves all to ``threshold``.
+    contrast
+        Particles are darker (underfocus, as stored) or brighter than ice.
+    distance_fraction
+        Least distance of a pick from a better one, as a fraction of that one's
+        diameter.
+    border_fraction
+        Least distance of a centre from the edge of the image, as a fraction of the
+        diameter. Particles cut by the edge are found down to that.
+
+    Returns
+    -------
+    Coordinates
+        Best first, none where nothing is above noise; the score is the correlation
+        coefficient, the diameter that of the best template, which goes down to
+        0.9 times the smallest asked for.
+
+    Raises
+    ------
+    BadSettings
+        A size is 0 or less, or the smaller diameter is not the first.
+    UnusableImage
+        The image has no two axes of 8 px, or holds NaN or one constant value.
+
+    Notes
+    -----
+    Work is done at 1/16 of the smallest diameter per pixel. See ``correlate`` for the
+    score and ``limit`` for what counts as noise. Peaks of far more contrast than the
+    usual pick are contamination and are left out.
     """
     _check(pixel_size_angst, diameter_angst)
     low_angst, high_angst = diameter_angst
@@ -61,25 +103,25 @@ def pick_particles(
         )
         for maps in correlate_bank(reduced, limits_angst=diameter_angst)
     )
-    limits = partial(_limit, pixel_size_angst=reduced.pixel_size_angst)
-    sure = found.only(found.score > limits(found, decoys, _SURE_FRACTION))
+    noise_limit_at = partial(_limit, pixel_size_angst=reduced.pixel_size_angst)
+    sure = found.only(found.score >= noise_limit_at(found, decoys, _SURE_FRACTION))
     if len(sure):  # contamination raises decoys around it, too: without either
         most = _CONTRAST_RATIO * float(np.median(sure.contrast))
         found = found.only(found.contrast <= most)
         decoys = decoys.only(decoys.contrast <= most)
-    limit = max(threshold, limits(found, decoys, false_fraction))
-    picks = found.only(found.score > limit)
+    limit = max(threshold, noise_limit_at(found, decoys, false_fraction))
+    picks = found.only(found.score >= limit)
     return Coordinates(
-        x_px=np.float32(picks.x_px * reduced.step_x_px),
-        y_px=np.float32(picks.y_px * reduced.step_y_px),
-        score=np.float32(picks.score),
-        diameter_angst=np.float32(picks.diameter_angst),
+        x_px=(picks.x_px * reduced.step_x_px).astype(np.float32),
+        y_px=(picks.y_px * reduced.step_y_px).astype(np.float32),
+        score=picks.score.astype(np.float32),
+        diameter_angst=picks.diameter_angst.astype(np.float32),
     )
 
 
 def _check(pixel_size_angst: float, diameter_angst: tuple[float, float]) -> None:
     low_angst, high_angst = diameter_angst
-    if not (0 < low_angst <= high_angst < math.inf and pixel_size_angst > 0):
+    if not (0 < low_angst <= high_angst < math.inf and 0 < pixel_size_angst < math.inf):
         raise BadSettings(
             f"Particles of {low_angst} to {high_angst} Å at {pixel_size_angst} Å/px"
             " cannot be picked.",
@@ -94,9 +136,9 @@ def _limit(
 
     The bright rims of dark particles are no noise: they would raise the limit.
     """
-    reach = {"pixel_size_angst": pixel_size_angst, "reach": _REACH}
+    is_outshone = partial(outshone, pixel_size_angst=pixel_size_angst, reach=_REACH)
     return noise_limit(
-        found.score[~outshone(found, decoys, **reach)],
-        decoys.score[~outshone(decoys, found, **reach)],
+        found.score[~is_outshone(found, decoys)],
+        decoys.score[~is_outshone(decoys, found)],
         false_fraction=false_fraction,
     )

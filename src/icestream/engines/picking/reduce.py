@@ -131,11 +131,11 @@ def _as_real(image: Tensor) -> Tensor:
         )
     is_double = image.dtype == torch.float64
     values = image if is_double else image.to(torch.float32)
-    if not bool(torch.isfinite(values).all()):
-        raise UnusableImage("The image holds values that are not numbers.")
-    low, high = torch.aminmax(values)
-    if bool(low == high):
-        raise UnusableImage(f"Every pixel of the image is {float(low):g}.")
+    low, high = (float(value) for value in torch.aminmax(values))
+    if not math.isfinite(high - low):
+        raise UnusableImage("The image holds values that are not finite numbers.")
+    if low == high:
+        raise UnusableImage(f"Every pixel of the image is {low:g}.")
     return values
 
 

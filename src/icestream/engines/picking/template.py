@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Template", "diameters_angst", "make_templates"]
 
-_STEP = 1.12  # ratio of neighbouring diameters; half of it is within the soft edge
+_STEP = 1.12  # ratio of neighbouring diameters: a pixel of radius each
 _WINDOW_RADII = 1.4  # particle, its bright fringe and some ice
 _HOLE_RADII = 0.7  # of a hollow particle: the hole, and how much lighter it is
 _HOLE_DEPTH = 0.8
@@ -32,7 +32,7 @@ class Template:
     window
         ``(h, w)`` weights of the neighbourhood, sum 1, centred on ``[0, 0]``.
     shapes
-        ``(kind, h, w)`` disc and ring: sum 0, and
+        ``(kind, h, w)`` disc and ring, with ``sum(shape) = 0`` and
         ``sum(shape ** 2 / window) = 1``.
     """
 
@@ -71,8 +71,7 @@ def make_templates(
     Returns
     -------
     Template
-        The ring is dark again in its middle, as hollow particles and strongly
-        underfocused ones are.
+        The ring is weak in its middle, as hollow particles are.
     """
     y, x = (
         torch.fft.fftfreq(n, 1 / n, device=like.device, dtype=like.dtype) for n in shape

@@ -1,0 +1,85 @@
+"""The ledger's database file: how it is opened, and its errors in our words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from icestream.domain.errors import DiskFull, LedgerUnusable, SessionError
+from icestream.streaming.filesystem import file_system_of, is_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["connect", "connect_to_read", "in_our_words"]
+
+
+def connect(
+    path: Path, *, file_system: Callable[[Path], str] = file_system_of
+) -> sa.Engine:
+    """Open a ledger's database; every connection is durable and in WAL mode.
+
+    Raises
+    ------
+    LedgerUnusable
+        The path lies on a network file system.
+    """
+    kind = file_system(path)
+    if is_network(kind):
+        raise LedgerUnusable(
+            f"The ledger {path} would lie on a network file system ({kind}).",
+            hint="SQLite needs a local disk: name one with `ledger:` in session.yaml.",
+        )
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - DB-API
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
+
+
+def connect_to_read(path: Path) -> sa.Engine:
+    """Open a ledger's database for reading only; a file is never made."""
+    return sa.create_engine(
+        sa.URL.create(
+            "sqlite",
+            database=f"file:{quote(str(path))}",
+            query={"mode": "ro", "uri": "true"},
+        )
+    )
+
+
+def in_our_words(path: Path, error: sa.exc.DBAPIError) -> SessionError | None:
+    """Return what to raise where it is not our own fault; else ``None``."""
+    name = str(getattr(error.orig, "sqlite_errorname", ""))
+    for start, kind, happened, hint in (
+        ("SQLITE_FULL", DiskFull, "cannot grow", _SPACE),
+        # What SQLite makes of a used-up quota, and of a disk that fails.
+        ("SQLITE_IOERR", DiskFull, "cannot be written", _SPACE),
+        ("SQLITE_READONLY", LedgerUnusable, "cannot be written", _PERMISSION),
+        ("SQLITE_CANTOPEN", LedgerUnusable, "cannot be opened", _PERMISSION),
+        ("SQLITE_PERM", LedgerUnusable, "cannot be opened", _PERMISSION),
+        ("SQLITE_BUSY", LedgerUnusable, "is locked", _LOCKED),
+        ("SQLITE_CORRUPT", LedgerUnusable, "cannot be read", _DAMAGED),
+        ("SQLITE_NOTADB", LedgerUnusable, "cannot be read", _DAMAGED),
+    ):
+        if name.startswith(start):
+            return kind(f"The ledger {path} {happened}: {error.orig}.", hint=hint)
+    return None
+
+
+_SPACE = (
+    "Free space or quota (or mend the disk), then start again; nothing committed is "
+    "lost."
+)
+_PERMISSION = "Check the permissions of the file and its folder; nothing was changed."
+_LOCKED = "Another program has it open for writing: close that."
+_DAMAGED = "It is damaged or no ledger; restore a copy, nothing was changed."
