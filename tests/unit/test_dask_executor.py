@@ -183,7 +183,12 @@ def test_a_killed_worker_loses_its_own_tasks_once(dask: Bench) -> None:
     killed = time.monotonic()
     found = dask.take(4)
     assert time.monotonic() - killed < 3.0
-    assert set(faults(found).values()) == {Fault.LOST}
+    assert faults(found) == {
+        "key-0": Fault.DROPPED,
+        "key-1": Fault.LOST,
+        "key-2": Fault.DROPPED,
+        "key-3": Fault.DROPPED,
+    }
     causes = {key: one.failure.cause for key, one in found.items() if one.failure}
     assert causes.pop("key-1") == "WorkerDied"
     assert set(causes.values()) == {"SlotLost"}
@@ -199,7 +204,7 @@ def test_a_worker_killed_from_outside_comes_back(dask: Bench) -> None:
     dask.executor.submit("slot-0", [hop(1)])
     time.sleep(0.3)
     os.kill(record_of(dask, "slot-0").pid, signal.SIGKILL)
-    assert set(faults(dask.take(2)).values()) == {Fault.LOST}
+    assert set(faults(dask.take(2)).values()) == {Fault.LOST, Fault.DROPPED}
     dask.executor.submit("slot-0", [hop(2)])
     assert faults(dask.take(1)) == {"key-2": None}
 
@@ -212,7 +217,7 @@ def test_a_restart_ends_a_task_and_the_programs_it_started(dask: Bench) -> None:
     wait_for(worker.children)
     (program,) = worker.children()
     dask.executor.restart_slot("slot-1")
-    assert set(faults(dask.take(2)).values()) == {Fault.LOST}
+    assert set(faults(dask.take(2)).values()) == {Fault.LOST, Fault.DROPPED}
     wait_for(lambda: is_gone(program))
     assert is_gone(worker)
     dask.executor.submit("slot-1", [hop(2)])

@@ -122,6 +122,14 @@ class TestStates:
         assert desk.tables.changes[-1].kind is ChangeKind.WITHDRAWN
         assert not desk.tables.standing
 
+    def test_a_task_that_merely_waited_in_a_lost_slot_is_not_to_blame(self) -> None:
+        desk = started(Policy(lost_attempts=1))
+        for _ in range(3):
+            fail(desk, Fault.DROPPED)
+            assert desk.state("motion", "a") is State.READY
+            assert desk.task("motion", "a").failures == 0
+            desk.start()
+
     def test_failed_backs_off_twice_as_long_each_time(self) -> None:
         desk = started(Policy(lost_attempts=4, back_off_s=2.0))
         for wait in (2.0, 4.0, 8.0):

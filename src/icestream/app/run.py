@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -12,9 +13,10 @@ from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Any
 
 from icestream.app.reporting import update_report
-from icestream.domain.errors import SessionError
+from icestream.domain.errors import FolderUnavailable
 from icestream.streaming.control import ControlServer, writer_lock
 from icestream.streaming.dask_executor import DaskExecutor
+from icestream.streaming.execution import Failure, guard
 from icestream.streaming.ledger import Ledger
 from icestream.streaming.service import Service
 from icestream.streaming.workflow import Shape
@@ -62,7 +64,7 @@ def run_session(
         The ledger cannot be read or written.
     """
     with ExitStack() as stack:
-        session.ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        session.make_ledger_folder()
         stack.enter_context(writer_lock(session.lock_path))
         stack.enter_context(_logging(session))
         ledger = Ledger(session.ledger_path)
@@ -125,21 +127,33 @@ class _Reporter:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        update_report(self._session, running=False)
+        result = guard(lambda: update_report(self._session, running=False))
+        _warn(result)
 
     def _run(self) -> None:
         seen, wait = -1, 0.0
         row_counts: dict[str, int] = {}
         while not self._stop.wait(wait):
             clock = time.perf_counter()
-            try:
-                seen = update_report(
-                    self._session, running=True, unless=seen, row_counts=row_counts
+            result = guard(
+                functools.partial(
+                    update_report,
+                    self._session,
+                    running=True,
+                    unless=seen,
+                    row_counts=row_counts,
                 )
-            except (SessionError, OSError) as error:
-                log.warning("The report could not be written: %s", error)
+            )
+            seen = seen if isinstance(result, Failure) else result
+            _warn(result)
             took = time.perf_counter() - clock
             wait = max(_REPORT_EVERY_S, _REPORT_SHARE * took)
+
+
+def _warn(result: int | Failure) -> None:
+    """Say that a report failed: a session goes on, and ends well, without it."""
+    if isinstance(result, Failure):
+        log.warning("The report could not be written: %s", result.message)
 
 
 class _signals:  # noqa: N801 - used as a context, like contextlib's
@@ -163,10 +177,17 @@ class _logging:  # noqa: N801 - used as a context, like contextlib's
     """Writes the service's log into the session, rotated."""
 
     def __init__(self, session: Session) -> None:
-        session.logs.mkdir(parents=True, exist_ok=True)
-        self._handler = RotatingFileHandler(
-            session.logs / "service.log", maxBytes=5_000_000, backupCount=3
-        )
+        path = session.logs / "service.log"
+        try:
+            session.logs.mkdir(parents=True, exist_ok=True)
+            self._handler = RotatingFileHandler(
+                path, maxBytes=5_000_000, backupCount=3, encoding="utf-8"
+            )
+        except OSError as error:
+            raise FolderUnavailable(
+                f"The log {path} cannot be written: {error.strerror or error}.",
+                hint="Check that you may write in the session's folder.",
+            ) from error
         self._handler.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         )

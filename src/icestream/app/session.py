@@ -95,6 +95,23 @@ class Session:
         """The folder of logs."""
         return self.folder / "logs"
 
+    def make_ledger_folder(self) -> None:
+        """Make the folder of the ledger, where its settings name one.
+
+        Raises
+        ------
+        FolderUnavailable
+            It cannot be made.
+        """
+        folder = self.ledger_path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FolderUnavailable(
+                f"The ledger's folder {folder} cannot be made: {error.strerror}.",
+                hint="Name another with `ledger:` in session.yaml.",
+            ) from error
+
     def read(self) -> LedgerReader:
         """Open the ledger for reading."""
         return LedgerReader(self.ledger_path)
@@ -122,7 +139,7 @@ class Session:
         except ServiceUnreachable:
             if command in ("stop", "finish"):
                 raise
-        self.ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        self.make_ledger_folder()
         with writer_lock(self.lock_path):
             ledger = Ledger(self.ledger_path)
             try:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from icestream.domain.errors import InternalError
 from icestream.streaming.children import tail_of
 from icestream.streaming.dask_loop import EngineLoop
-from icestream.streaming.dask_node import AHEAD
+from icestream.streaming.dask_node import AHEAD, RECORDS
 from icestream.streaming.dask_slot import START_LIMIT_S
 from icestream.streaming.execution import Envelope, Executor, Outcome, Slot
+from icestream.streaming.processes import read_records, reap_strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,9 +33,8 @@ class DaskExecutor(Executor):
     ``deliver`` is called from the executor's own thread: it must be short and
     not raise. After `close` nothing is delivered any more.
 
-    A task whose process died is answered by a `Fault.LOST` failure: with the cause
-    ``WorkerDied`` the one that was running, with ``SlotLost`` the others of its bundle
-    and those that waited behind it, which are not to blame.
+    The task that ran when its process died is answered by a `Fault.LOST` failure, the
+    others of its bundle and those that waited behind it by `Fault.DROPPED`.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class DaskExecutor(Executor):
         Where logs, scratch files and the records of processes go. One executor's own.
     threads_per_slot
         CPU threads of each, to which the thread pools of libraries are capped.
+    modules
+        What tasks will need: imported in each slot while it waits for its first task.
     environment
         Further variables of the slots' processes.
     recycle_after
@@ -79,6 +81,7 @@ class DaskExecutor(Executor):
             No slot came up; the message quotes the log.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        reap_strays(read_records(self._folder / RECORDS))
         self._loop = EngineLoop(
             tuple(self._slots.values()),
             self._folder.absolute(),

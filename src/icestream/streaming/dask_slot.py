@@ -198,7 +198,7 @@ class SlotKeeper:
             for index, task in enumerate(bundle.tasks):
                 was_running = running == (bundle.ticket, index)
                 failure = Failure(
-                    fault=Fault.LOST,
+                    fault=Fault.LOST if was_running else Fault.DROPPED,
                     cause="WorkerDied" if was_running else "SlotLost",
                     message=message,
                     details=log,

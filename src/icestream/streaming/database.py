@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["connect", "connect_to_read", "in_our_words"]
+__all__ = ["check_place", "connect", "connect_to_read", "in_our_words", "inode_of"]
 
 
 def connect(
@@ -55,6 +55,24 @@ def connect_to_read(path: Path) -> sa.Engine:
             query={"mode": "ro", "uri": "true"},
         )
     )
+
+
+def inode_of(path: Path) -> tuple[int, int] | None:
+    """Return which file a path leads to, ``None`` where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_place(path: Path, inode: tuple[int, int] | None) -> None:
+    """Raise ``LedgerUnusable`` unless a path still leads to the same file."""
+    if inode_of(path) != inode:
+        raise LedgerUnusable(
+            f"The ledger {path} was removed or replaced while in use.",
+            hint="Bring it back, then start again; what stands in it counts.",
+        )
 
 
 def in_our_words(path: Path, error: sa.exc.DBAPIError) -> SessionError | None:

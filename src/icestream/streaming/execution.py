@@ -115,12 +115,17 @@ class Envelope:
 
 
 class Fault(StrEnum):
-    """Whose fault a failure is, and so what happens next."""
+    """Whose fault a failure is, and so what happens next.
+
+    ``LOST`` is said of the task that ran when its worker died, ``DROPPED`` of those
+    that merely waited behind it.
+    """
 
     ITEM = "item"
     INCOMPLETE = "incomplete"
     SESSION = "session"
     LOST = "lost"
+    DROPPED = "dropped"
     INTERNAL = "internal"
 
 

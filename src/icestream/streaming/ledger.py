@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from icestream.domain.errors import InternalError, LedgerUnusable
 from icestream.domain.verdict import Verdict
 from icestream.streaming import schema
-from icestream.streaming.database import connect, in_our_words
+from icestream.streaming.database import check_place, connect, in_our_words, inode_of
 from icestream.streaming.events import dump_event, load_event
 from icestream.streaming.filesystem import file_system_of
 from icestream.streaming.records import Record
@@ -74,6 +74,7 @@ class Ledger:
             with self.engine.begin() as connection:
                 self._check_version(connection)
             self.connection = self.engine.connect()
+            self._inode = inode_of(path)
         except DatabaseError as error:
             self.engine.dispose()
             raise in_our_words(path, error) or LedgerUnusable(
@@ -113,6 +114,16 @@ class Ledger:
                 raise reason from error
             raise
         self._trim()
+
+    def check_place(self) -> None:
+        """Make sure that the file which is written is the one that will be found.
+
+        Raises
+        ------
+        LedgerUnusable
+            It was removed or replaced while it was open.
+        """
+        check_place(self.path, self._inode)
 
     def restore(self, scheduler: Scheduler) -> None:
         """Give the state tables to a fresh scheduler; of runs that it knows.

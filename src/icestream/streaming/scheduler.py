@@ -191,9 +191,10 @@ class Scheduler:
         task = self._current(event)
         if task is None or not (landed or _is_news(task, event)):
             return
-        if event.fault is Fault.SESSION:
+        if event.fault in (Fault.SESSION, Fault.DROPPED):
             self._set_task(event.run, event.key, replace(task, state=State.READY))
-            self._pause(SESSION, f"{event.run}: {event.message}")
+            if event.fault is Fault.SESSION:
+                self._pause(SESSION, f"{event.run}: {event.message}")
         elif event.fault is Fault.INCOMPLETE and event.wait_s is not None:
             self._set_task(
                 event.run,
@@ -471,7 +472,7 @@ class Scheduler:
 
     def _update_failed(self, event: ev.Failed) -> None:
         state = self.board.runs[event.run]
-        if event.content != state.identity:
+        if event.content != state.identity or event.fault is Fault.DROPPED:
             return
         failures = state.failures + 1
         self._set_run(event.run, replace(state, failures=failures))

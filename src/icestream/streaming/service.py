@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 SPACE_EVERY_S = 5.0
 """How often free space is looked at."""
+_LOW = "low on space: "
+"""How the reason of a pause begins that ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,6 @@ class Service:
         self._quiet: set[str] = set()
         self._stop_at: float | None = None
         self._next_check = 0.0
-        self._space_low = False
 
     # Life -----------------------------------------------------------------------------
 
@@ -343,20 +344,30 @@ class Service:
             self._executor.restart_slot(slot)
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + SPACE_EVERY_S
+            self.ledger.check_place()
             self._check_space(transaction)
 
     def _check_space(self, transaction: Transaction) -> None:
-        free_gb = shutil.disk_usage(self._folder).free / 1e9
-        low = free_gb < self._limits.free_gb
-        if low and not self._space_low:
-            reason = (
-                f"only {free_gb:.1f} GB are free in {self._folder}; nothing is started "
-                f"below {self._limits.free_gb:g} GB"
-            )
-            self._recorder.apply(transaction, ev.Paused(None, reason))
-        elif self._space_low and not low:
+        """Pause while space is low; what a person has paused stays as it is."""
+        low = self._why_low()
+        paused = self.scheduler.board.runs[SESSION].paused
+        if low and paused is None:
+            self._recorder.apply(transaction, ev.Paused(None, low))
+        elif not low and paused is not None and paused.startswith(_LOW):
             self._recorder.apply(transaction, ev.Resumed(SESSION))
-        self._space_low = low
+
+    def _why_low(self) -> str | None:
+        for folder in (self._folder, self.ledger.path.parent):
+            try:
+                free_gb = shutil.disk_usage(folder).free / 1e9
+            except OSError as error:
+                return f"{_LOW}{folder} cannot be reached: {error.strerror}"
+            if free_gb < self._limits.free_gb:
+                return (
+                    f"{_LOW}only {free_gb:.1f} GB are free in {folder}; nothing is "
+                    f"started below {self._limits.free_gb:g} GB"
+                )
+        return None
 
     # Opening --------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["noise_limit"]
 
-_FALSE_ALARMS = 0.25  # expected per image, where particles are few
+_FALSE_ALARMS = 0.1  # expected per image, where particles are few
 _LEAST_DECOYS = 4
 _LEAST_MANY = 15  # noise beats its decoys so often in a row in one image of 30,000
 _UPPER = 0.2  # the part of the decoys that gives the width of the tail
@@ -43,7 +43,7 @@ def noise_limit(
     -------
     float
         The lower of two limits; either keeps noise out. Few particles: the score that
-        noise exceeds once in four images. Many: the least score above which decoys
+        noise exceeds once in ten images. Many: the least score above which decoys
         are no more than ``false_fraction`` of the picks.
     """
     if false_fraction >= 1:

@@ -43,6 +43,12 @@ class Peaks:
         """``(n, 2)`` y and x, px."""
         return np.stack([self.y_px, self.x_px], axis=1)
 
+    @property
+    def residual(self) -> NDArray[np.float64]:
+        """``(n,)`` deviation of the window that the template leaves, unit of image."""
+        sigma = self.contrast / self.score
+        return sigma * np.sqrt(np.maximum(0, 1 - self.score**2))
+
     def only(self, kept: NDArray[np.bool_]) -> Peaks:
         """Return those of a mask ``(n,)``, in the same order."""
         return Peaks(

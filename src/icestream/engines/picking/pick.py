@@ -16,6 +16,7 @@ from icestream.engines.picking.peaks import find_peaks, outshone
 from icestream.engines.picking.reduce import reduce_image
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from icestream.engines.picking.peaks import Peaks
@@ -25,6 +26,7 @@ __all__ = ["pick_particles"]
 _PIXELS_PER_DIAMETER = 16  # of the smallest particle
 _BACKGROUND_DIAMETERS = 1.0  # of the largest particle
 _CONTRAST_RATIO = 2.5  # to the median pick: more is contamination
+_RESIDUAL_RATIO = 1.4  # to the median peak: more than particles in noise leave
 _SURE_FRACTION = 0.1  # of false ones among the picks of that median
 _REACH = 0.75  # diameters from a particle to the end of its bright rim
 
@@ -103,14 +105,13 @@ def pick_particles(
         )
         for maps in correlate_bank(reduced, limits_angst=diameter_angst)
     )
-    noise_limit_at = partial(_limit, pixel_size_angst=reduced.pixel_size_angst)
-    sure = found.only(found.score >= noise_limit_at(found, decoys, _SURE_FRACTION))
-    if len(sure):  # contamination raises decoys around it, too: without either
-        most = _CONTRAST_RATIO * float(np.median(sure.contrast))
-        found = found.only(found.contrast <= most)
-        decoys = decoys.only(decoys.contrast <= most)
-    limit = max(threshold, noise_limit_at(found, decoys, false_fraction))
-    picks = found.only(found.score >= limit)
+    picks = _above_noise(
+        found,
+        decoys,
+        threshold=threshold,
+        false_fraction=false_fraction,
+        pixel_size_angst=reduced.pixel_size_angst,
+    )
     return Coordinates(
         x_px=(picks.x_px * reduced.step_x_px).astype(np.float32),
         y_px=(picks.y_px * reduced.step_y_px).astype(np.float32),
@@ -127,6 +128,46 @@ def _check(pixel_size_angst: float, diameter_angst: tuple[float, float]) -> None
             " cannot be picked.",
             hint="Give sizes above 0, the smaller diameter first.",
         )
+
+
+def _above_noise(
+    found: Peaks,
+    decoys: Peaks,
+    *,
+    threshold: float,
+    false_fraction: float,
+    pixel_size_angst: float,
+) -> Peaks:
+    """Return peaks that are neither noise nor contamination.
+
+    Contamination is what no template explains, or has more contrast than particles.
+    It answers templates and decoys, so that the limit of noise is set without it.
+    """
+    if not len(found):
+        return found
+    most = _RESIDUAL_RATIO * np.median(
+        np.concatenate([found.residual, decoys.residual])
+    )
+    clean = found.only(found.residual <= most)
+    limit_at = partial(
+        _limit,
+        clean,
+        decoys.only(decoys.residual <= most),
+        pixel_size_angst=pixel_size_angst,
+    )
+    sure = clean.only(clean.score >= limit_at(_SURE_FRACTION))
+    picks = found.only(found.score >= max(threshold, limit_at(false_fraction)))
+    return picks.only(_is_alike(picks, sure)) if len(sure) else picks
+
+
+def _is_alike(picks: Peaks, sure: Peaks) -> NDArray[np.bool_]:
+    """Say which picks have the contrast and the surroundings of most.
+
+    A neighbour may leave as much unexplained as a particle has contrast.
+    """
+    usual = np.median(sure.contrast)
+    most = np.hypot(_RESIDUAL_RATIO * np.median(sure.residual), usual)
+    return (picks.contrast <= _CONTRAST_RATIO * usual) & (picks.residual <= most)
 
 
 def _limit(

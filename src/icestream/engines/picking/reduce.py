@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 from icestream.domain.errors import UnusableImage
 from icestream.engines.fourier import fourier_crop
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ReducedImage", "blur", "reduce_image"]
 
-_CLIP_SIGMA = 5.0  # of a pixel as stored; particles stay far below
+_CLIP_SIGMA = 5.0
+_COARSE = 2.0  # of the background's scale: blocks that clipping compares with
+_BLOCK_SAMPLES = 24  # along a side of a block
 _SIGMA_OF_MAD = 1.4826
 _SAMPLE_PX = 1 << 18
 _MIN_SIDE_PX = 8
@@ -50,7 +53,7 @@ def reduce_image(
     background_angst: float,
     is_dark: bool,
 ) -> ReducedImage:
-    """Clip hot pixels, crop to a larger pixel, subtract the background.
+    """Clip hot pixels, crop to a larger pixel, subtract the background, clip again.
 
     Parameters
     ----------
@@ -75,7 +78,9 @@ def reduce_image(
     UnusableImage
         Not two axes, fewer than 8 px along one, not a number, or one constant value.
     """
-    values = _clip_outliers(_as_real(image))
+    values = _as_real(image)
+    coarse_px = math.ceil(_COARSE * background_angst / pixel_size_angst)
+    values = _clip_outliers(values - _coarse_background(values, coarse_px))
     height, width = values.shape
     ratio = min(1.0, pixel_size_angst / target_pixel_angst)
     shape = (
@@ -86,6 +91,7 @@ def reduce_image(
     step_y_px, step_x_px = height / shape[0], width / shape[1]
     reduced_angst = pixel_size_angst * math.sqrt(step_y_px * step_x_px)
     flat = small - blur(small, sigma_px=background_angst / reduced_angst)
+    flat = _clip_outliers(flat)
     return ReducedImage(
         values=-flat if is_dark else flat,
         step_y_px=step_y_px,
@@ -137,6 +143,26 @@ def _as_real(image: Tensor) -> Tensor:
     if low == high:
         raise UnusableImage(f"Every pixel of the image is {low:g}.")
     return values
+
+
+def _coarse_background(values: Tensor, block_px: int) -> Tensor:
+    """``(h, w)`` medians of blocks, joined by straight lines; no hot pixel moves it.
+
+    Without it a steep gradient would hide hot pixels, and ring where opposite edges of
+    the image meet in the Fourier transform.
+    """
+    height, width = values.shape
+    every = max(1, block_px // _BLOCK_SAMPLES)
+    sample = values[::every, ::every]
+    block = min(max(1, block_px // every), max(sample.shape))
+    rows, columns = (math.ceil(side / block) for side in sample.shape)
+    tall, wide = rows * block - sample.shape[0], columns * block - sample.shape[1]
+    padded = functional.pad(sample, (0, wide, 0, tall), value=torch.nan)
+    blocks = padded.unfold(0, block, block).unfold(1, block, block).flatten(-2)
+    medians = blocks.nanmedian(dim=-1).values[None, None]
+    size = (rows * block * every, columns * block * every)
+    smooth = functional.interpolate(medians, size=size, mode="bilinear")
+    return smooth[0, 0, :height, :width]
 
 
 def _clip_outliers(values: Tensor) -> Tensor:
