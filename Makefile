@@ -2,12 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Real micrographs for the demonstration, where there are some; else it simulates.
+REAL ?= ../shared/data
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test setup lint types chaos benchmark docs-check clean
+.PHONY: demo test setup lint types chaos benchmark clean
 
 demo: setup ## set up and run the main job, ending with the path of the report
-	@$(BIN)/icestream demo
+	@$(BIN)/icestream demo $(if $(wildcard $(REAL)/fullsize),--data $(REAL))
 
 test: setup lint types ## everything that CI runs
 	$(BIN)/pytest -n auto --dist worksteal
@@ -32,6 +34,7 @@ chaos: setup ## the long version of the kill tests
 
 benchmark: setup
 	$(BIN)/python benchmarks/stream.py
+	$(BIN)/python benchmarks/picking.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

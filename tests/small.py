@@ -127,6 +127,20 @@ class Even(Gate[Params]):
         return Verdict(accepted=number.value % 2 == 0, rule="even", value=number.value)
 
 
+class Both(Gate[Params]):
+    """Accept numbers for which there is another one."""
+
+    name: ClassVar = "both"
+    inputs: ClassVar = {
+        "number": Input(kind=Number),
+        "other": Input(kind=Number, required=False),
+    }
+    passes: ClassVar = "number"
+
+    def decide(self, *, number: Number, other: Number | Missing) -> Verdict:
+        return Verdict(accepted=not isinstance(other, Missing), rule="both")
+
+
 class Join(PerItem[Params]):
     """Add two numbers, the second if there is one."""
 

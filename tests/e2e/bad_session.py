@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icestream.app.session import Session, create_session
+from icestream.domain.errors import IcestreamError
 from icestream.streaming.control import writer_lock
 from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.ledger import Ledger
@@ -50,7 +51,6 @@ def make_session(folder: Path, watched: Path, *changes: str) -> Session:
 @contextmanager
 def running(session: Session, **limits: float) -> Iterator[Service]:
     """A service at work in a thread; what ended it too early is raised here."""
-    errors: list[BaseException] = []
     with writer_lock(session.lock_path):
         ledger = Ledger(session.ledger_path)
         service = Service(
@@ -61,23 +61,15 @@ def running(session: Session, **limits: float) -> Iterator[Service]:
             limits=Limits(**{**_LIMITS, **limits}),  # type: ignore[arg-type]
         )
 
-        def work() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            work = threads.submit(service.run)
             try:
-                service.run()
-            except BaseException as error:
-                errors.append(error)
-                raise
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield service
-        finally:
-            service.stop()
-            thread.join(30)
-            ledger.close()
-    if errors:
-        raise errors[0]
+                yield service
+            finally:
+                service.stop()
+                wait([work], timeout=30)
+                ledger.close()
+            work.result()
 
 
 def finish(session: Session, **limits: float) -> Service:
@@ -139,7 +131,7 @@ def _try(folder: Path) -> tuple[str, str]:
 
             wait_for(over)
             return "paused", str(board.runs[""].paused)
-    except Exception as error:  # what is tested
+    except IcestreamError as error:
         return type(error).__name__, str(error)
 
 

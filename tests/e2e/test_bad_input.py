@@ -1,4 +1,4 @@
-"""Bad input ends in a clear message and loses nothing: files, folders, disks, ledgers."""
+"""Bad input ends in a clear message and loses nothing: files, disks, ledgers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import warnings
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -20,9 +22,9 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+
 from e2e import bad_session
 from e2e.bad_session import finish, make_session, reasons, running, states
-
 from icestream.app.reporting import update_report
 from icestream.app.run import run_session
 from icestream.domain.errors import (
@@ -88,7 +90,8 @@ def nothing_left(session: Session) -> bool:
 
 
 def write_raw(path: Path, pixels: np.ndarray[Any, Any]) -> None:
-    with mrcfile.new(path) as file:
+    with mrcfile.new(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that it holds NaN
         file.set_data(pixels)
 
 
@@ -216,7 +219,7 @@ def test_hostile_names_neither_collide_nor_stop_the_session(
     ):
         write_raw(watched / name, pixels)
     bad = os.fsencode(watched) + b"/bad\xff.mrc"
-    shutil.copy(images[0], bad)
+    shutil.copy(os.fsencode(images[0]), bad)
     with running(session) as service:
         wait_for(lambda: len(states(service, "import")) == 14)
         wait_for(lambda: set(states(service, "import").values()) == {"done"})
@@ -499,14 +502,22 @@ def test_a_ledger_that_is_removed_while_in_use_ends_the_session(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("icestream.streaming.service.SPACE_EVERY_S", 0.05)
-    away = session.ledger_path.with_name("away.db")
-    with (
-        pytest.raises(LedgerUnusable, match="removed or replaced"),
-        running(session) as service,
-    ):
-        wait_for(lambda: service.scheduler.board.runs["grid"].identity)
-        session.ledger_path.rename(away)
-        wait_for(lambda: service._executor.slots() == ())
+    path = session.ledger_path
+    timers: list[threading.Timer] = []
+
+    def started(service: Service) -> None:
+        timers.append(threading.Timer(0.5, path.rename, [path.with_name("away.db")]))
+        timers.append(threading.Timer(15, service.stop))
+        for one in timers:
+            one.start()
+
+    try:
+        with pytest.raises(LedgerUnusable, match="removed or replaced"):
+            run_session(session, executor=InlineExecutor(), started=started)
+    finally:
+        for one in timers:
+            one.cancel()
+            one.join()
 
 
 @pytest.mark.parametrize("name", ["100%_a#1", "what?", "a=b&c;d 'e\""])

@@ -200,6 +200,25 @@ def test_extract_takes_what_pick_writes(
     assert f"000001@{micrograph.stem}.mrcs {micrograph} 1" in star
 
 
+@pytest.mark.parametrize(("number_format", "mode"), [("float16", 12), ("float32", 2)])
+def test_extract_stores_pixels_as_it_is_told(
+    capsys: pytest.CaptureFixture[str],
+    micrograph: Path,
+    tmp_path: Path,
+    number_format: str,
+    mode: int,
+) -> None:
+    picks = tmp_path / "picks.json"
+    found, _ = _run(capsys, "pick", micrograph, "--pixel-size-angst", "1.5", "--json")
+    picks.write_text(found)
+    more = ("--coordinates", picks, "--out", tmp_path, "--json")
+    how = ("--number-format", number_format)
+    text, _ = _run(capsys, "extract", micrograph, *_EXTRACT, *more, *how)
+    (row,) = json.loads(text)
+    header = np.fromfile(row["stack"], dtype=np.int32, count=4)
+    assert header[3] == mode
+
+
 def test_extract_says_what_it_lacks(
     capsys: pytest.CaptureFixture[str], micrograph: Path, tmp_path: Path
 ) -> None:

@@ -58,6 +58,12 @@ def test_public_modules_say_what_is_public() -> None:
             assert list(names[0]) == sorted(names[0], key=_order), path
 
 
+def test_the_map_names_every_room_of_the_stream() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for path in (ROOT / "src" / "icestream" / "streaming").glob("[a-z]*.py"):
+        assert f"`{path.stem}`" in page, f"{path.stem} has no room in ARCHITECTURE.md"
+
+
 def _order(name: str) -> tuple[int, str]:
     """Constants, classes, functions, as ruff sorts them."""
     if name.isupper():

@@ -24,20 +24,36 @@ _pick = partial(pick_particles, pixel_size_angst=3.0, diameter_angst=(110.0, 130
 
 
 @pytest.mark.parametrize("hole", [0.0, 0.6], ids=["full", "hollow"])
-@pytest.mark.parametrize("noise", [0.5, 2.0, 3.0])
-def test_particles_are_found_where_they_are(hole: float, noise: float) -> None:
+@pytest.mark.parametrize(
+    ("noise", "error_px"),
+    # A fifth of a pixel of the search; the noise of a disc's rim moves it further.
+    [(0.1, 0.5), (0.5, 0.5), (2.0, 1.2), (3.0, 2.0)],
+)
+def test_particles_are_found_where_they_are(
+    hole: float, noise: float, error_px: float
+) -> None:
     found = _pick(particles(hole=hole, noise=noise))
     matches = match_coordinates(found, coordinates(GRID_PX), max_distance_px=10)
-    assert matches.recall == 1
-    # One false pick among 25 is within the share that is allowed.
+    # Of 25, three may be lost in noise three times their depth; one may be false.
+    assert matches.recall is not None
+    assert matches.recall >= (1.0 if noise < 3 else 0.88)
     assert matches.precision is not None
     assert matches.precision >= 0.96
-    # A third of a pixel of the search, and no offset to one side.
-    assert np.median(matches.distance_px) < 0.9
+    assert np.median(matches.distance_px) < error_px
     offset_px = found.x_px[matches.found_index].mean() - np.mean(
         [GRID_PX[index][1] for index in matches.true_index]
     )
-    assert abs(offset_px) < 0.5
+    # The mean of 25 errors of up to 2 px.
+    assert abs(offset_px) < 0.8
+
+
+def test_crowded_particles_are_found() -> None:
+    places = [(y, x) for y in range(40, 370, 46) for x in range(40, 420, 46)]
+    found = _pick(particles(places, noise=1.5))
+    matches = match_coordinates(found, coordinates(places), max_distance_px=8)
+    # The ice between four particles looks like a bright particle, which costs some.
+    assert matches.f1 is not None
+    assert matches.f1 > 0.9
 
 
 def test_picks_are_best_first_and_have_scores_below_one() -> None:
@@ -87,25 +103,25 @@ def test_electron_counts_of_empty_ice_give_hardly_a_pick() -> None:
 
 def test_hot_pixels_and_gradient_change_little() -> None:
     image = particles(noise=1.0)
-    hot = image + 40 * torch.linspace(-1, 1, SHAPE_PX[1])
+    hot = image + 10 * torch.linspace(-1, 1, SHAPE_PX[1])
     generator = torch.Generator().manual_seed(1)
     hot[torch.rand(SHAPE_PX, generator=generator) > 0.999] = 1e4
     found = _pick(hot)
     matches = match_coordinates(found, coordinates(GRID_PX), max_distance_px=5)
-    # The steep gradient is worth 80 particles across; those at its ends suffer.
+    # The gradient is worth 20 particles across; those at its two ends may suffer.
     assert matches.recall is not None
     assert matches.recall >= 0.9
     assert matches.precision is not None
     assert matches.precision >= 0.9
 
 
-def test_a_dark_contaminant_is_not_picked() -> None:
-    image = particles(noise=1.0)
+@pytest.mark.parametrize(("depth", "noise"), [(5.0, 1.0), (12.0, 1.0), (12.0, 2.5)])
+def test_a_dark_contaminant_is_not_picked(depth: float, noise: float) -> None:
+    image = particles(noise=noise)
     rows, columns = torch.arange(400.0)[:, None], torch.arange(440.0)
-    image[torch.hypot(rows - 230, columns - 260) < 90] -= 12
+    image[torch.hypot(rows - 230, columns - 260) < 90] -= depth
     found = _pick(image)
-    inside = np.hypot(found.y_px - 230, found.x_px - 260) < 100
-    assert inside.sum() <= 1
+    assert not (np.hypot(found.y_px - 230, found.x_px - 260) < 100).any()
     far = [place for place in GRID_PX if np.hypot(place[0] - 230, place[1] - 260) > 140]
     matches = match_coordinates(found, coordinates(far), max_distance_px=10)
     assert matches.recall is not None

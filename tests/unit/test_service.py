@@ -14,19 +14,20 @@ from icestream.domain.errors import BadSettings, DiskFull, LedgerUnusable
 from icestream.streaming import schema
 from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.ledger import Ledger
+from icestream.streaming.plan import Plan, Run
+from icestream.streaming.protocol import Resources
 from icestream.streaming.reader import LedgerReader
 from icestream.streaming.recorder import Limits
 from icestream.streaming.records import decode
 from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.service import Service
 from icestream.streaming.tasks import State
-from small import Number, Total, small_plan, wait_for
+from icestream.streaming.workflow import Port
+from small import Add, Both, Number, Total, small_plan, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from icestream.streaming.plan import Plan
 
 
 def run(folder: Path, plan: Plan, **limits: Any) -> Service:
@@ -266,6 +267,27 @@ def test_a_run_that_is_added_later_catches_up(tmp_path: Path) -> None:
     assert len(values(tmp_path, "join")) == 6
     assert total(tmp_path) == Total(count=6, total=21)
     run(tmp_path, few)
+
+
+def test_a_run_that_fits_no_slot_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Add, "resources", Resources(threads=2))
+    with pytest.raises(BadSettings, match="'add' needs 2 threads"):
+        run(tmp_path, small_plan())
+
+
+def test_a_gate_hears_of_an_optional_input_that_is_absent(tmp_path: Path) -> None:
+    added = (Port("add", "number"),)
+    plan = small_plan(count=2, add={"bad": [1]})
+    more = [
+        Run.of("again", Add, inputs={"number": added}, params={"bad": [1, 2]}),
+        Run.of(
+            "both", Both, inputs={"number": added, "other": (Port("again", "number"),)}
+        ),
+    ]
+    run(tmp_path, Plan([*plan.runs.values(), *more]))
+    assert values(tmp_path, "both", "rejected") == {"numbers/0": 1}
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path) -> None:

@@ -89,16 +89,19 @@ def run_session(
 
 
 def _local(session: Session) -> DaskExecutor:
-    slots = session.settings.slots or os.cpu_count() or 1
-    modules = {
-        one.protocol.partition(":")[0]
+    """Make slots as wide as the widest run needs, as many as there are cores."""
+    runs = [
+        one
         for one in session.plan.workflow.runs.values()
         if one.shape in (Shape.PER_ITEM, Shape.AGGREGATE)
-    }
+    ]
+    threads = max((one.resources.threads for one in runs), default=1)
+    slots = session.settings.slots or max(1, (os.cpu_count() or 1) // threads)
     return DaskExecutor(
         slots=slots,
+        threads_per_slot=threads,
         folder=session.ledger_path.with_name("engine"),
-        modules=sorted(modules),
+        modules=sorted({one.protocol.partition(":")[0] for one in runs}),
     )
 
 

@@ -107,13 +107,6 @@ class Settings(_Strict):
         fed = tuple(Port(one.spec.name, "files") for one in sources)
         return Plan([*sources, *(self._run(name, fed) for name in self.runs)])
 
-    def setup_list(self) -> list[AcquisitionSetup]:
-        """Return the acquisition setups, in the order of their optics groups."""
-        return [
-            AcquisitionSetup(name=name, **one.model_dump())
-            for name, one in self.setups.items()
-        ]
-
     def _source(self, name: str) -> Run:
         given = {"setup": name} | self.sources[name]
         setup = given["setup"]

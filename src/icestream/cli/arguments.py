@@ -5,8 +5,15 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AmplitudeContrast", "Files", "Json", "PixelSize", "SessionDir", "Voltage"]
-__all__ += ["SphericalAberration"]
+__all__ = [
+    "AmplitudeContrast",
+    "Files",
+    "Json",
+    "PixelSize",
+    "SessionDir",
+    "SphericalAberration",
+    "Voltage",
+]
 
 SessionDir = Annotated[
     Path,

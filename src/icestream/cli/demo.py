@@ -36,8 +36,9 @@ def demo_command(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Real micrographs, laid out as in ../shared/data.",
-            show_default="../shared/data, else simulated",
+            help="Real micrographs: apoferritin_10146/*bin_avg.png and "
+            "fullsize/fei-extended.mrc in one folder.",
+            show_default="simulated",
         ),
     ] = None,
     keep: Annotated[
@@ -58,7 +59,7 @@ def demo_command(
     found beside what is known.
     """
     folder = keep.absolute()
-    real = find_material(data)
+    real = [] if data is None else find_material(data)
     _prepare(folder)
     materials = real or [simulate_material(folder / "microscope", count=count)]
     session = _create(folder, materials)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +14,10 @@ from icestream.domain.errors import BadSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["Material", "Truth", "find_material", "simulate_material"]
 
-_REAL = Path("..", "shared", "data")
 _APOFERRITIN = "apoferritin_10146"
 
 
@@ -54,30 +53,22 @@ class Material:
     picks_known_from: str = ""
 
 
-def find_material(data: Path | None) -> list[Material]:
-    """Return the real micrographs, or nothing where there are none.
-
-    Parameters
-    ----------
-    data
-        The folder that holds them; by default the one beside the checkout.
+def find_material(data: Path) -> list[Material]:
+    """Return the real micrographs of a folder.
 
     Raises
     ------
     BadSettings
-        A folder was named and lacks them.
+        The folder lacks them.
     """
-    folder = _REAL if data is None else data
-    apoferritin = sorted((folder / _APOFERRITIN).glob("*bin_avg.png"))
-    k2 = folder / "fullsize" / "fei-extended.mrc"
-    if apoferritin and k2.exists():
-        return [_apoferritin(apoferritin), _k2(k2)]
-    if data is not None:
+    apoferritin = sorted((data / _APOFERRITIN).glob("*bin_avg.png"))
+    k2 = data / "fullsize" / "fei-extended.mrc"
+    if not apoferritin or not k2.exists():
         raise BadSettings(
             f"{data} lacks {_APOFERRITIN}/*bin_avg.png or fullsize/fei-extended.mrc.",
             hint="Leave --data out: micrographs are simulated then.",
         )
-    return []
+    return [_apoferritin(apoferritin), _k2(k2)]
 
 
 def simulate_material(folder: Path, *, count: int) -> Material:

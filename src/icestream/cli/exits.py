@@ -32,28 +32,20 @@ from icestream.domain.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "INTERRUPTED",
-    "ITEMS_FAILED",
-    "SESSION_UNUSABLE",
-    "TERMINATED",
-    "USAGE",
-    "guarded",
-    "show_error",
-]
+__all__ = ["INTERRUPTED", "ITEMS_FAILED", "TERMINATED", "guarded"]
 
-USAGE = 2
+_USAGE = 2
 ITEMS_FAILED = 3
-SESSION_UNUSABLE = 4
+_SESSION_UNUSABLE = 4
 INTERRUPTED = 130
 TERMINATED = 143
 
 P = ParamSpec("P")
 
 _CODES: tuple[tuple[type[IcestreamError], int], ...] = (
-    (BadSettings, USAGE),
+    (BadSettings, _USAGE),
     (ItemError, ITEMS_FAILED),
-    (SessionError, SESSION_UNUSABLE),
+    (SessionError, _SESSION_UNUSABLE),
 )
 
 
@@ -68,7 +60,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             code = next((c for kind, c in _CODES if isinstance(error, kind)), None)
             if code is None:
                 raise
-            show_error(error)
+            _show(error)
             raise typer.Exit(code) from None
         except KeyboardInterrupt:
             say(stderr(), "Interrupted.")
@@ -77,7 +69,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def show_error(error: IcestreamError) -> None:
+def _show(error: IcestreamError) -> None:
     """Print what happened, and on a line of its own what to do next."""
     console = stderr()
     say(console, Text.assemble(("Error: ", "bold red"), error.what))

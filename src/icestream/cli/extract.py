@@ -73,7 +73,7 @@ def extract_command(
 ) -> None:
     """Cut particles out of micrographs.
 
-    Each micrograph gives one stack (float16), normalised; particles whose box reaches
+    Each micrograph gives one stack, normalised; particles whose box reaches
     beyond the image are left out. A file without particles or that cannot be read is
     reported, the others go on; the exit code is then 3.
     """
@@ -103,7 +103,13 @@ def extract_command(
         if not len(stack):
             raise NoParticles(f"{path} has no particle whose box lies in the image.")
         target = out / f"{path.stem}.mrcs"
-        write_mrc(target, stack.numpy(), pixel_size_angst=stored_angst, is_stack=True)
+        write_mrc(
+            target,
+            stack.numpy(),
+            pixel_size_angst=stored_angst,
+            dtype=params.number_format,
+            is_stack=True,
+        )
         rows = np.asarray(kept)
         y_kept = height_px - 1 - y_px[rows] if is_flipped(path) else y_px[rows]
         return Cut(stack=target, micrograph=path, x_px=x_px[rows], y_px=y_kept)

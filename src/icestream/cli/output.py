@@ -70,8 +70,15 @@ def say(
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Print a value as JSON and nothing else."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    """Print a value as JSON and nothing else; of a list, each element on its line."""
+    if isinstance(value, list):
+        typer.echo("[" + ",\n ".join(_json(one) for one in value) + "]")
+    else:
+        typer.echo(_json(value, indent=1))
+
+
+def _json(value: Any, indent: int | None = None) -> str:  # noqa: ANN401 - any JSON
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def make_table(

@@ -97,11 +97,6 @@ class Overview:
     lag_s: float | None
     news: Sequence[str]
 
-    @property
-    def running(self) -> int:
-        """Tasks that are with a slot now."""
-        return sum(one.running for one in self.runs)
-
 
 @dataclass(slots=True)
 class LedgerFollower:

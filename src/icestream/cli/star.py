@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "is_flipped",
-    "optics_columns",
     "write_coordinates_star",
     "write_ctf_star",
     "write_particles_star",
@@ -31,7 +30,7 @@ def is_flipped(path: Path | str) -> bool:
     return os.fspath(path).lower().endswith((".tif", ".tiff"))
 
 
-def optics_columns(setup: AcquisitionSetup) -> dict[str, list[Any]]:
+def _optics_columns(setup: AcquisitionSetup) -> dict[str, list[Any]]:
     """Return the columns of one optics group."""
     return {
         "rlnOpticsGroupName": [setup.name],
@@ -65,7 +64,7 @@ def write_ctf_star(
             for one in fits.values()
         ],
     }
-    optics = optics_columns(setup) | {
+    optics = _optics_columns(setup) | {
         "rlnMicrographPixelSize": [setup.pixel_size_angst]
     }
     write_star(path, {"optics": optics, "micrographs": table})

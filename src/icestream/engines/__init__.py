@@ -1,1 +1,1 @@
-"""engines."""
+"""Algorithms: pure functions, tensors in and tensors out."""

@@ -1,4 +1,4 @@
-"""Write MRC images that RELION and cryoSPARC open, and STAR tables."""
+"""Write MRC images that RELION and cryoSPARC open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["write_mrc"]
-
 
 _LABEL = b"Written by icestream"
 _MRC2014 = 20140

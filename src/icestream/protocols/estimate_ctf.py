@@ -10,7 +10,7 @@ from icestream.domain import Ctf, Micrograph
 from icestream.domain.errors import BadSettings
 from icestream.engines.ctf import CtfSearch, estimate_ctf
 from icestream.protocols.images import load_image
-from icestream.streaming.protocol import Context, Input, Params, PerItem, Resources
+from icestream.streaming.protocol import Context, Input, Params, PerItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,6 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
     inputs: ClassVar = {"micrograph": Input(kind=Micrograph)}
     outputs: ClassVar = {"ctf": Ctf}
     reads: ClassVar = ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
-    resources: ClassVar = Resources(memory_gb=1.5)
     citation: ClassVar = (
         "Rohou A, Grigorieff N (2015). CTFFIND4: fast and accurate defocus estimation "
         "from electron micrographs. J. Struct. Biol. 192, 216-221 (the model)."

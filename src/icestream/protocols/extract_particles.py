@@ -12,7 +12,7 @@ from icestream.domain import Coordinates, Ctf, Micrograph, Particles
 from icestream.engines.extraction import extract_particles
 from icestream.io import write_mrc
 from icestream.protocols.images import load_image
-from icestream.streaming.protocol import Context, Input, Params, PerItem, Resources
+from icestream.streaming.protocol import Context, Input, Params, PerItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,6 @@ class ExtractParticles(PerItem[ExtractParticlesParams]):
         "coordinates": Input(kind=Coordinates),
     }
     outputs: ClassVar = {"particles": Particles}
-    resources: ClassVar = Resources(memory_gb=1.5)
 
     def process(
         self,

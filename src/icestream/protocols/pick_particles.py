@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from icestream.domain import Coordinates, Micrograph
 from icestream.engines.picking import pick_particles
 from icestream.protocols.images import load_image
-from icestream.streaming.protocol import Context, Input, Params, PerItem, Resources
+from icestream.streaming.protocol import Context, Input, Params, PerItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,6 @@ class PickParticles(PerItem[PickParticlesParams]):
     Params: ClassVar = PickParticlesParams
     inputs: ClassVar = {"micrograph": Input(kind=Micrograph)}
     outputs: ClassVar = {"coordinates": Coordinates}
-    resources: ClassVar = Resources(memory_gb=1.5)
 
     def process(
         self, context: Context, /, *, micrograph: Micrograph

@@ -45,7 +45,7 @@ class CtfStatistics:
 class SessionStatistics(Aggregate[Params, CtfSums]):
     """Follow mean and spread of defocus, astigmatism and fit resolution.
 
-    What is withdrawn or replaced is taken out again exactly.
+    What is withdrawn or replaced is taken out again.
     """
 
     name: ClassVar = "session_statistics"

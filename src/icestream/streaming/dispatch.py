@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from icestream.streaming.records import Record
     from icestream.streaming.scheduler import Scheduler
 
-__all__ = ["BUNDLE", "Bundle", "Dispatcher"]
+__all__ = ["BUNDLE", "Bundle", "Dispatcher", "product_stem"]
 
 _SHORT_S = 0.02
 """Tasks quicker than this may share a bundle when there is a backlog."""
@@ -222,7 +222,7 @@ class Dispatcher:
             task=task,
             inputs=inputs,
             acquisition={n: acquisition.get(n) for n in run.spec.reads},
-            product_stem=_product_stem(task),
+            product_stem=product_stem(task),
             **self._common(task.run),
         )
 
@@ -261,7 +261,7 @@ class Dispatcher:
         }
 
 
-def _product_stem(task: TaskId) -> str:
+def product_stem(task: TaskId) -> str:
     """Return where a task's products lie: readable, where the key's names permit it.
 
     The content key makes it unique. Endings and temporary names are still to be added,

@@ -90,11 +90,10 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one task occupies: CPU threads, GPUs, memory, and for how long at most."""
+    """What one task occupies: CPU threads, GPUs, and for how long at most."""
 
     threads: int = 1
     gpus: int = 0
-    memory_gb: float = 1.0
     time_limit_s: float = 900.0
 
 
@@ -102,7 +101,6 @@ class Keep(StrEnum):
     """How long a product's file is kept."""
 
     KEEP = "keep"
-    UNTIL_STALE = "until_stale"
     CACHE = "cache"
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from icestream.domain.errors import InternalError
 from icestream.domain.verdict import Verdict
 from icestream.streaming import events as ev
+from icestream.streaming.board import Absent
 from icestream.streaming.execution import Failure, Fault, TaskId, guard
-from icestream.streaming.protocol import Gate
+from icestream.streaming.protocol import Gate, Missing
 from icestream.streaming.records import decode
 from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.state import StoreTask
@@ -126,8 +127,9 @@ class Recorder:
         looks = self.scheduler.board.look_all(run, key)
         inputs = {
             name: decode(transaction.record(look), gate.inputs[name].kind)
-            for name, look in looks.items()
             if isinstance(look, str)
+            else Missing(look.reason if isinstance(look, Absent) else "pending")
+            for name, look in looks.items()
         }
         verdict = gate.decide(**inputs)
         if not isinstance(verdict, Verdict):

@@ -114,10 +114,13 @@ class Service:
         ------
         DiskFull
             The ledger cannot grow any more.
+        BadSettings
+            A run needs more than any slot has.
         """
         self._open()
         self._executor.start(self._inbox.put)
         try:
+            self._check_slots()
             for feed in self._feeds.values():
                 feed.start()
             while not self._is_over():
@@ -155,6 +158,9 @@ class Service:
     def pause(self, transaction: Transaction, run: str | None, reason: str) -> None:
         """Start nothing more of a run, or at all."""
         self._check_run(run)
+        if run is None and self._is_low:
+            # A person's pause does not end by itself.
+            self._recorder.apply(transaction, ev.Resumed(SESSION))
         self._recorder.apply(transaction, ev.Paused(run, reason))
 
     def resume(self, transaction: Transaction, run: str | None) -> None:
@@ -350,11 +356,15 @@ class Service:
     def _check_space(self, transaction: Transaction) -> None:
         """Pause while space is low; what a person has paused stays as it is."""
         low = self._why_low()
-        paused = self.scheduler.board.runs[SESSION].paused
-        if low and paused is None:
+        if low and self.scheduler.board.runs[SESSION].paused is None:
             self._recorder.apply(transaction, ev.Paused(None, low))
-        elif not low and paused is not None and paused.startswith(_LOW):
+        elif not low and self._is_low:
             self._recorder.apply(transaction, ev.Resumed(SESSION))
+
+    @property
+    def _is_low(self) -> bool:
+        paused = self.scheduler.board.runs[SESSION].paused
+        return paused is not None and paused.startswith(_LOW)
 
     def _why_low(self) -> str | None:
         for folder in (self._folder, self.ledger.path.parent):
@@ -370,6 +380,20 @@ class Service:
         return None
 
     # Opening --------------------------------------------------------------------------
+
+    def _check_slots(self) -> None:
+        """Refuse a run that would wait for ever: no slot is large enough for it."""
+        slots = self._executor.slots()
+        for name, run in self.plan.runs.items():
+            needs = run.spec.resources
+            if run.spec.shape in (Shape.PER_ITEM, Shape.AGGREGATE) and not any(
+                one.threads >= needs.threads and one.gpus >= needs.gpus for one in slots
+            ):
+                raise BadSettings(
+                    f"Run {name!r} needs {needs.threads} threads and {needs.gpus} GPUs "
+                    "in one slot; no slot has them.",
+                    hint="Use a larger machine, or take the run out.",
+                )
 
     def _open_source(self, transaction: Transaction, run: Run) -> None:
         name = run.spec.name

@@ -2,7 +2,7 @@
 
 ::
 
-                     inputs pending
+               inputs pending, or the file may be in writing
       (new key) ───► WAITING ──────────────┐ a required input is absent
                         │ inputs terminal  ▼
                         │               SKIPPED ◄──┐
@@ -10,14 +10,14 @@
         ┌──────────► READY ─────► RUNNING ─────► DONE
         │ back-off     ▲             │             │
       FAILED ◄─────────┼─────────────┤             │ its inputs are being
-        │ attempts     │ file may    │ the item's  │ made anew
-        │ used up      │ be in       │ fault       ▼
+        │ attempts     │ worker      │ the item's  │ made anew
+        │ used up      │ restarted   │ fault       ▼
         └────► QUARANTINED ◄─────────┘           STALE ───► READY, SKIPPED, ...
 
 ========== ========================================================== ========
 state      meaning                                                    terminal
 ========== ========================================================== ========
-waiting    an input has no terminal record yet                        no
+waiting    an input is not terminal yet, or its file may grow still   no
 ready      may be started; or decided, where the run is a gate        no
 running    bound to a slot                                            no
 failed     an attempt failed; it goes again at ``retry_at``           no

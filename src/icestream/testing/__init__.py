@@ -1,1 +1,1 @@
-"""testing."""
+"""Protocols for tests and benchmarks of the stream itself."""

@@ -20,6 +20,7 @@ __all__ = ["noise_limit"]
 _FALSE_ALARMS = 0.1  # expected per image, where particles are few
 _LEAST_DECOYS = 4
 _LEAST_MANY = 15  # noise beats its decoys so often in a row in one image of 30,000
+_ERRORS = 2.0  # standard errors of the tail's width, to be on the safe side
 _UPPER = 0.2  # the part of the decoys that gives the width of the tail
 
 
@@ -56,14 +57,14 @@ def _tail_limit(decoys: NDArray[np.float64]) -> float:
 
     Peaks of a Gaussian field fall off as ``exp(-t ** 2 / width)``; the width follows
     from the median and the upper fifth, which a few odd peaks cannot move. It is
-    raised by its standard error, that of a difference of two order statistics.
+    raised by two standard errors, of a difference of two order statistics.
     """
     if len(decoys) < _LEAST_DECOYS:
         return math.inf
     median, upper, largest = np.quantile(decoys, [0.5, 1 - _UPPER, 1.0])
     span = math.log(0.5 / _UPPER)
     width = (upper**2 - median**2) / span
-    width *= 1 + math.sqrt((1 / _UPPER - 1 / 0.5) / len(decoys)) / span
+    width *= 1 + _ERRORS * math.sqrt((1 / _UPPER - 1 / 0.5) / len(decoys)) / span
     often = max(1.0, 0.5 * len(decoys) / _FALSE_ALARMS)
     return max(math.sqrt(median**2 + width * math.log(often)), float(largest))
 

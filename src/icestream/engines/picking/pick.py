@@ -28,7 +28,7 @@ _BACKGROUND_DIAMETERS = 1.0  # of the largest particle
 _CONTRAST_RATIO = 2.5  # to the median pick: more is contamination
 _RESIDUAL_RATIO = 1.4  # to the median peak: more than particles in noise leave
 _SURE_FRACTION = 0.1  # of false ones among the picks of that median
-_REACH = 0.75  # diameters from a particle to the end of its bright rim
+_REACH = 0.85  # diameters from a particle to the end of its bright rim
 
 
 def pick_particles(
@@ -85,7 +85,7 @@ def pick_particles(
     -----
     Work is done at 1/16 of the smallest diameter per pixel. See ``correlate`` for the
     score and ``limit`` for what counts as noise. Peaks of far more contrast than the
-    usual pick are contamination and are left out.
+    usual pick, or in far more uneven surroundings, are contamination and left out.
     """
     _check(pixel_size_angst, diameter_angst)
     low_angst, high_angst = diameter_angst
@@ -165,9 +165,10 @@ def _is_alike(picks: Peaks, sure: Peaks) -> NDArray[np.bool_]:
 
     A neighbour may leave as much unexplained as a particle has contrast.
     """
-    usual = np.median(sure.contrast)
-    most = np.hypot(_RESIDUAL_RATIO * np.median(sure.residual), usual)
-    return (picks.contrast <= _CONTRAST_RATIO * usual) & (picks.residual <= most)
+    usual = float(np.median(sure.contrast))
+    most = math.hypot(_RESIDUAL_RATIO * float(np.median(sure.residual)), usual)
+    is_alike: NDArray[np.bool_] = picks.contrast <= _CONTRAST_RATIO * usual
+    return is_alike & (picks.residual <= most)
 
 
 def _limit(

@@ -154,13 +154,16 @@ def _coarse_background(values: Tensor, block_px: int) -> Tensor:
     height, width = values.shape
     every = max(1, block_px // _BLOCK_SAMPLES)
     sample = values[::every, ::every]
-    block = min(max(1, block_px // every), max(sample.shape))
-    rows, columns = (math.ceil(side / block) for side in sample.shape)
-    tall, wide = rows * block - sample.shape[0], columns * block - sample.shape[1]
+    rows, columns = (max(1, round(side / block_px)) for side in values.shape)
+    block = [
+        math.ceil(side / count)
+        for side, count in zip(sample.shape, (rows, columns), strict=True)
+    ]
+    tall, wide = rows * block[0] - sample.shape[0], columns * block[1] - sample.shape[1]
     padded = functional.pad(sample, (0, wide, 0, tall), value=torch.nan)
-    blocks = padded.unfold(0, block, block).unfold(1, block, block).flatten(-2)
-    medians = blocks.nanmedian(dim=-1).values[None, None]
-    size = (rows * block * every, columns * block * every)
+    blocks = padded.unfold(0, block[0], block[0]).unfold(1, block[1], block[1])
+    medians = blocks.flatten(-2).nanmedian(dim=-1).values[None, None]
+    size = (rows * block[0] * every, columns * block[1] * every)
     smooth = functional.interpolate(medians, size=size, mode="bilinear")
     return smooth[0, 0, :height, :width]
 
