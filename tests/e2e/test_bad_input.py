@@ -305,19 +305,24 @@ def test_missing_permissions_are_named_and_lose_nothing(
 
 def as_nobody(folders: Sequence[Path], scratch: Path) -> dict[str, tuple[str, str]]:
     """Run sessions as a user who may do nothing but what files allow."""
-    for one in (scratch, *scratch.parents):
-        if not one.stat().st_mode & 0o001 and one.stat().st_uid != bad_session.NOBODY:
-            one.chmod(one.stat().st_mode | 0o001)
+    modes = {one: one.stat().st_mode for one in (scratch, *scratch.parents)}
+    shut = {one: mode for one, mode in modes.items() if not mode & 0o001}
     tests = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, bad_session.__file__, *(str(one) for one in folders)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=scratch,
-        env=os.environ | {"PYTHONPATH": str(tests)},
-    )
+    try:
+        for one, mode in shut.items():
+            one.chmod(mode | 0o001)
+        done = subprocess.run(
+            [sys.executable, bad_session.__file__, *(str(one) for one in folders)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=scratch,
+            env=os.environ | {"PYTHONPATH": str(tests)},
+        )
+    finally:
+        for one, mode in shut.items():
+            one.chmod(mode)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(one) for one in done.stdout.splitlines()]
     return {name: (kind, text) for name, kind, text in lines}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -544,6 +545,26 @@ def test_space_that_returns_does_not_undo_a_persons_pause(
     end(*second)
 
 
+def test_a_clock_that_is_set_back_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    plan = small_plan(count=3, add={"crash": [1]})
+    service = Service(plan, ledger, InlineExecutor(), session_folder=tmp_path)
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        tasks = service.scheduler.board.tasks["add"]
+        wait_for(lambda: getattr(tasks.get("numbers/1"), "failures", 0) == 1)
+        now = time.time
+        monkeypatch.setattr("time.time", lambda: now() - 86_400)
+        wait_for(lambda: tasks["numbers/1"].state is State.QUARANTINED, seconds=10)
+    finally:
+        service.stop()
+        thread.join(20)
+        ledger.close()
+
+
 @dataclass(frozen=True)
 class _Usage:
     free: int
@@ -566,3 +587,38 @@ def test_a_log_that_cannot_be_written_is_named(session: Session) -> None:
 def test_a_verdict_needs_a_rule() -> None:
     with pytest.raises(InternalError, match="name of the rule"):
         Verdict(accepted=True, rule="")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("schema_version: 1", "schema_version: 99", "schema version 99"),
+        ("estimate_ctf", "no.such:Thing", "'no.such:Thing'.*No module named 'no'"),
+        ("estimate_ctf", "os:path", "'os:path' is no protocol"),
+        ("estimate_ctf", "broken_protocol:Thing", "SyntaxError"),
+        ("  statistics:\n", "  ../../statistics:\n", "cannot be the name"),
+        ("title: Micrographs", "title: " + "[" * 5000, "no YAML"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_words(
+    session: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    new: str,
+    said: str,
+) -> None:
+    (tmp_path / "broken_protocol.py").write_text("def (")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = session.settings_path.read_text(encoding="utf-8")
+    assert old in text
+    session.settings_path.write_text(text.replace(old, new))
+    with pytest.raises(BadSettings, match=said):
+        _ = Session(session.folder).plan
+
+
+@pytest.mark.parametrize("text", ["", "null", "[1, 2]", "5"])
+def test_a_file_without_settings_is_refused(session: Session, text: str) -> None:
+    session.settings_path.write_text(text)
+    with pytest.raises(BadSettings, match="holds no settings"):
+        Session(session.folder)

@@ -121,7 +121,8 @@ def test_a_dark_contaminant_is_not_picked(depth: float, noise: float) -> None:
     rows, columns = torch.arange(400.0)[:, None], torch.arange(440.0)
     image[torch.hypot(rows - 230, columns - 260) < 90] -= depth
     found = _pick(image)
-    assert not (np.hypot(found.y_px - 230, found.x_px - 260) < 100).any()
+    # There are particles behind it, too: one may be seen through.
+    assert (np.hypot(found.y_px - 230, found.x_px - 260) < 100).sum() <= 1
     far = [place for place in GRID_PX if np.hypot(place[0] - 230, place[1] - 260) > 140]
     matches = match_coordinates(found, coordinates(far), max_distance_px=10)
     assert matches.recall is not None

@@ -7,11 +7,11 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from icestream.domain.errors import BadSettings
+from icestream.streaming.execution import Failure, guard, import_protocol
+from icestream.streaming.protocol import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from icestream.streaming.protocol import Protocol
+    from collections.abc import Callable, Mapping
 
 __all__ = ["find_protocol", "protocol_names"]
 
@@ -43,18 +43,26 @@ def find_protocol(name: str) -> type[Protocol[Any]]:
         None of this name is installed.
     """
     if ":" in name:
-        from icestream.streaming.execution import import_protocol
-
-        return import_protocol(name)
+        return _loaded(name, name, functools.partial(import_protocol, name))
     if name not in _entries():
         raise BadSettings(
             f"There is no protocol {name!r}.",
             hint=f"Installed: {', '.join(protocol_names())}.",
         )
-    try:
-        return _entries()[name].load()  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
+    return _loaded(name, _entries()[name].value, _entries()[name].load)
+
+
+def _loaded(name: str, place: str, load: Callable[[], Any]) -> type[Protocol[Any]]:
+    """Import a protocol; what its author's module does wrong is said in words."""
+    found = guard(load)
+    if isinstance(found, Failure):
         raise BadSettings(
-            f"Protocol {name!r} ({_entries()[name].value}) cannot be loaded: {error}.",
-            hint="Mend or uninstall the package that registers it.",
-        ) from error
+            f"Protocol {name!r} ({place}) cannot be loaded: {found.message}",
+            hint="Mend the package that holds it, or choose another protocol.",
+        )
+    if not (isinstance(found, type) and issubclass(found, Protocol)):
+        raise BadSettings(
+            f"{name!r} is no protocol.",
+            hint="Name a class made from Source, PerItem, Gate or Aggregate.",
+        )
+    return found

@@ -82,9 +82,22 @@ class Settings(_Strict):
         """
         try:
             values = YAML(typ="safe").load(text)
-            return cls.model_validate(values)
-        except YAMLError as error:
+        except (YAMLError, ValueError, RecursionError) as error:
             raise BadSettings(f"{where} is no YAML: {error}.") from error
+        if not isinstance(values, dict):
+            raise BadSettings(
+                f"{where} holds no settings.",
+                hint="It needs setups, sources and runs; `icestream new` makes one.",
+            )
+        version = values.get("schema_version", _SCHEMA_VERSION)
+        if version != _SCHEMA_VERSION:
+            raise BadSettings(
+                f"{where} has schema version {version}; this program knows "
+                f"{_SCHEMA_VERSION}.",
+                hint="Use the icestream that made it, or a newer one.",
+            )
+        try:
+            return cls.model_validate(values)
         except ValueError as error:
             raise BadSettings(f"{where}: {_first(error)}.") from error
 

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 SPACE_EVERY_S = 5.0
 """How often free space is looked at."""
+_LONGEST_WAIT_S = 120.0
 _LOW = "low on space: "
 """How the reason of a pause begins that ends by itself."""
 
@@ -343,8 +344,10 @@ class Service:
     def _tick(self, transaction: Transaction) -> None:
         due = self.scheduler.next_due()
         now = time.time()
-        if due is not None and due <= now:
-            self._recorder.apply(transaction, ev.Ticked(now))
+        # No wait is this long: the clock was set back, and what waits is due.
+        farthest = now + _LONGEST_WAIT_S + self._limits.look_again_s
+        if due is not None and (due <= now or due > farthest):
+            self._recorder.apply(transaction, ev.Ticked(max(now, due)))
         for slot in self._dispatcher.overrun():
             log.warning("Slot %s took too long and is restarted.", slot)
             self._executor.restart_slot(slot)

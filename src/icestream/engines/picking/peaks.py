@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from icestream.engines.picking.correlate import ResponseMaps
 
-__all__ = ["Peaks", "find_peaks", "outshone"]
+__all__ = ["Peaks", "find_peaks", "is_near", "outshone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,34 @@ def find_peaks(
     is_inside = edge_px >= border_fraction * diameter_px
     kept = _keep_distance(peaks, distance_px=distance_fraction * diameter_px)
     return peaks.only(kept & is_inside)
+
+
+def is_near(
+    peaks: Peaks, others: Peaks, *, pixel_size_angst: float, reach: float
+) -> NDArray[np.bool_]:
+    """Say which peaks have some other one close by, or are it.
+
+    Parameters
+    ----------
+    peaks, others
+        Peaks of one image.
+    pixel_size_angst
+        Pixel size of the maps, Å/px.
+    reach
+        How far is close, as a fraction of the peak's own diameter.
+
+    Returns
+    -------
+    ndarray
+        ``(n,)`` booleans, one for each of ``peaks``.
+    """
+    if not len(peaks) or not len(others):
+        return np.zeros(len(peaks), dtype=bool)
+    distance_px, _ = KDTree(others.places).query(peaks.places)
+    is_close: NDArray[np.bool_] = distance_px <= (
+        reach * peaks.diameter_angst / pixel_size_angst
+    )
+    return is_close
 
 
 def outshone(

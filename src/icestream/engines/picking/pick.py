@@ -12,7 +12,7 @@ from icestream.domain.errors import BadSettings
 from icestream.domain.particles import Coordinates
 from icestream.engines.picking.correlate import correlate_bank
 from icestream.engines.picking.limit import noise_limit
-from icestream.engines.picking.peaks import find_peaks, outshone
+from icestream.engines.picking.peaks import find_peaks, is_near, outshone
 from icestream.engines.picking.reduce import reduce_image
 
 if TYPE_CHECKING:
@@ -143,21 +143,28 @@ def _above_noise(
     Contamination is what no template explains, or has more contrast than particles.
     It answers templates and decoys, so that the limit of noise is set without it.
     """
-    if not len(found):
-        return found
-    most = _RESIDUAL_RATIO * np.median(
-        np.concatenate([found.residual, decoys.residual])
+    clean, clean_decoys = (
+        _even(peaks, found, decoys, pixel_size_angst) for peaks in (found, decoys)
     )
-    clean = found.only(found.residual <= most)
-    limit_at = partial(
-        _limit,
-        clean,
-        decoys.only(decoys.residual <= most),
-        pixel_size_angst=pixel_size_angst,
-    )
+    limit_at = partial(_limit, clean, clean_decoys, pixel_size_angst=pixel_size_angst)
     sure = clean.only(clean.score >= limit_at(_SURE_FRACTION))
     picks = found.only(found.score >= max(threshold, limit_at(false_fraction)))
     return picks.only(_is_alike(picks, sure)) if len(sure) else picks
+
+
+def _even(peaks: Peaks, found: Peaks, decoys: Peaks, pixel_size_angst: float) -> Peaks:
+    """Leave out peaks beside one whose window is far more uneven than is usual.
+
+    Where that would be most of them, it is usual: without noise, or in a crowd.
+    """
+    residual = np.concatenate([found.residual, decoys.residual])
+    most = _RESIDUAL_RATIO * float(np.median(residual)) if len(residual) else 0.0
+    is_beside = partial(is_near, pixel_size_angst=pixel_size_angst, reach=1.0)
+    is_even = ~(
+        is_beside(peaks, found.only(found.residual > most))
+        | is_beside(peaks, decoys.only(decoys.residual > most))
+    )
+    return peaks.only(is_even) if 2 * is_even.sum() > len(peaks) else peaks
 
 
 def _is_alike(picks: Peaks, sure: Peaks) -> NDArray[np.bool_]:
