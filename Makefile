@@ -12,7 +12,7 @@ demo: setup ## set up and run the main job, ending with the path of the report
 	@$(BIN)/icestream demo $(if $(wildcard $(REAL)/fullsize),--data $(REAL))
 
 test: setup lint types ## everything that CI runs
-	$(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 setup: $(STAMP) ## a working virtual environment with everything in it
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+# Tests run side by side: one thread each, or they wait for one another.
+torch.set_num_threads(1)
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

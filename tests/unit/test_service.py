@@ -23,7 +23,7 @@ from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.service import Service
 from icestream.streaming.tasks import State
 from icestream.streaming.workflow import Port
-from small import Add, Both, Number, Total, small_plan, wait_for
+from small import Add, Both, Join, Number, Sum, Total, small_plan, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -267,6 +267,21 @@ def test_a_run_that_is_added_later_catches_up(tmp_path: Path) -> None:
     assert len(values(tmp_path, "join")) == 6
     assert total(tmp_path) == Total(count=6, total=21)
     run(tmp_path, few)
+
+
+def test_runs_that_are_fed_otherwise_follow(tmp_path: Path) -> None:
+    run(tmp_path, small_plan())
+    plan = small_plan()
+    odd = (Port("even", "rejected"),)
+    changed = [
+        Run.of("join", Join, inputs={"first": (Port("add", "number"),), "second": odd}),
+        Run.of("sum", Sum, inputs={"number": odd}),
+    ]
+    run(tmp_path, Plan((plan.runs | {one.spec.name: one for one in changed}).values()))
+    assert values(tmp_path, "join") == {
+        f"numbers/{n}": (n + 1) * (1 if n % 2 else 2) for n in range(6)
+    }
+    assert total(tmp_path) == Total(count=3, total=9)
 
 
 def test_a_run_that_fits_no_slot_is_refused(

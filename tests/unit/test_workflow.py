@@ -229,11 +229,11 @@ class TestIdentity:
         class Revised(EstimateFit):
             revision = 2
 
-        base = identity(EstimateFit, {"a": 1, "b": 2})
-        assert identity(EstimateFit, {"b": 2, "a": 1}) == base
+        base = identity(EstimateFit, {"a": 1, "b": 2}, {})
+        assert identity(EstimateFit, {"b": 2, "a": 1}, {}) == base
         others = [
-            identity(EstimateFit, {"a": 1, "b": 3}),
-            identity(Revised, {"a": 1, "b": 2}),
-            identity(Tally, {"a": 1, "b": 2}),
+            identity(EstimateFit, {"a": 1, "b": 3}, {}),
+            identity(Revised, {"a": 1, "b": 2}, {}),
+            identity(Tally, {"a": 1, "b": 2}, {}),
         ]
         assert len({base, *others}) == 4

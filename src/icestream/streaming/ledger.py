@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from icestream.streaming.events import Event
     from icestream.streaming.execution import Outcome
+    from icestream.streaming.plan import Run
     from icestream.streaming.protocol import Sighting
     from icestream.streaming.scheduler import Scheduler
     from icestream.streaming.workflow import Port
@@ -301,12 +302,10 @@ class Transaction:
         row = {"run": run, "message": message}
         self._append(schema.notice, row)
 
-    def add_revision(
-        self, run: str, *, identity: str, params: Mapping[str, Any]
-    ) -> None:
-        """Note the parameters that a run has from now on."""
-        row = {"run": run, "identity": identity, "params": dict(params)}
-        self._append(schema.revision, row)
+    def add_revision(self, run: Run, *, identity: str) -> None:
+        """Note the parameters and the wiring that a run has from now on."""
+        row = {"run": run.spec.name, "identity": identity, "params": dict(run.params)}
+        self._append(schema.revision, row | {"wiring": run.spec.wiring})
 
     def set_checkpoint(
         self, run: str, *, identity: str, cursor: int, state: Record
@@ -437,12 +436,11 @@ class Transaction:
         )
         return self._connection.execute(query).scalar()
 
-    def revisions(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Return each run's present identity and parameters."""
+    def revisions(self) -> dict[str, sa.Row[Any]]:
+        """Return each run's last revision: identity, parameters, wiring."""
         self.flush()
         query = sa.select(schema.revision).order_by(schema.revision.c.seq)
-        rows = self._connection.execute(query)
-        return {row.run: (row.identity, row.params) for row in rows}
+        return {row.run: row for row in self._connection.execute(query)}
 
     def _append(self, table: sa.Table, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(row)

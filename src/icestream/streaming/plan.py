@@ -61,8 +61,8 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """Hash of protocol, revision and parameters."""
-        return identity(self.protocol, self.params)
+        """Hash of protocol, revision, parameters and wiring."""
+        return identity(self.protocol, self.params, self.spec.wiring)
 
     def make(self, kind: type[K]) -> K:
         """Make the protocol with its parameters; it must be of a kind."""

@@ -166,5 +166,5 @@ class Recorder:
         self.plan.runs[name] = run
         self._gates.pop(name, None)
         if self.scheduler.board.runs[name].identity != identity:
-            transaction.add_revision(name, identity=identity, params=run.params)
+            transaction.add_revision(run, identity=identity)
             self.apply(transaction, ev.Configured(name, identity))

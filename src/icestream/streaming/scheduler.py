@@ -110,23 +110,22 @@ class Scheduler:
     # Events ---------------------------------------------------------------------------
 
     def _configured(self, event: ev.Configured) -> None:
-        state = self.board.runs[event.run]
-        if state.identity == event.identity:
+        if self.board.runs[event.run].identity == event.identity:
             return
-        spec = self.board.workflow.runs[event.run]
-        head = state.head or self.board.change_seq
-        self._set_run(event.run, replace(state, identity=event.identity, head=head))
-        if spec.shape is Shape.AGGREGATE:
+        shape = self.board.workflow.runs[event.run].shape
+        if shape is Shape.AGGREGATE:
             self._reopen(event.run)
-            self._set_run(
-                event.run, replace(self.board.runs[event.run], cursor=0, failures=0)
-            )
+        state = replace(self.board.runs[event.run], identity=event.identity)
+        if shape is Shape.AGGREGATE:
+            # Whatever feeds it now, it reads from the beginning.
+            state = replace(state, cursor=0, head=self.board.change_seq, failures=0)
+        self._set_run(event.run, state)
+        if shape is Shape.AGGREGATE:
             self._close_if_done(event.run)
-        for key in list(self.board.tasks[event.run]):
-            if spec.shape is Shape.GATE:
+        for key in () if shape is Shape.SOURCE else list(self.board.tasks[event.run]):
+            self._evaluate(event.run, key)
+            if shape is Shape.GATE:
                 self._decide_again(event.run, key)
-            elif spec.shape is Shape.PER_ITEM:
-                self._evaluate(event.run, key)
 
     def _arrived(self, event: ev.Arrived) -> None:
         known = self.board.exposures.get(event.key)

@@ -57,6 +57,7 @@ revision = Table(
     Column("run", String, nullable=False),
     Column("identity", String, nullable=False),
     Column("params", JSON, nullable=False),
+    Column("wiring", JSON, nullable=False),
 )
 
 # What happened, in order; only ever appended.

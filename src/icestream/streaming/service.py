@@ -223,11 +223,14 @@ class Service:
         with self.ledger.transaction() as transaction:
             known = transaction.revisions()
             for run in self.plan.runs.values():
-                identity, params = known.get(run.spec.name, ("", None))
-                same = params == dict(run.params)
-                self._recorder.configure(
-                    transaction, run, identity=identity if same else run.identity
+                last = known.get(run.spec.name)
+                # A raised protocol revision alone makes nothing stale.
+                same = last is not None and (last.params, last.wiring) == (
+                    dict(run.params),
+                    run.spec.wiring,
                 )
+                identity = last.identity if last is not None and same else run.identity
+                self._recorder.configure(transaction, run, identity=identity)
             self._recorder.apply(transaction, ev.Recovered())
             for run in self.plan.runs.values():
                 if run.spec.shape is Shape.SOURCE:

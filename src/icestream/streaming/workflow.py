@@ -23,7 +23,7 @@ from icestream.streaming.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["ACCEPTED", "REJECTED", "Port", "RunSpec", "Shape", "Workflow", "identity"]
 
@@ -117,6 +117,11 @@ class RunSpec:
             protocol=f"{protocol.__module__}:{protocol.__qualname__}",
         )
 
+    @property
+    def wiring(self) -> dict[str, list[str]]:
+        """The outputs that feed each input, as text."""
+        return {n: [str(port) for port in ports] for n, ports in self.inputs.items()}
+
     def ports(self) -> Iterable[Port]:
         """All ports that feed this run."""
         return (port for ports in self.inputs.values() for port in ports)
@@ -197,10 +202,16 @@ class Workflow:
                         )
 
 
-def identity(protocol: type[Protocol[Any]], params: Mapping[str, Any]) -> str:
-    """Hash what decides results beside inputs: name, revision, parameters."""
+def identity(
+    protocol: type[Protocol[Any]],
+    params: Mapping[str, Any],
+    wiring: Mapping[str, Sequence[str]],
+) -> str:
+    """Hash what makes a run another one: protocol, revision, parameters, wiring."""
     text = json.dumps(
-        [protocol.name, protocol.revision, dict(params)], sort_keys=True, default=str
+        [protocol.name, protocol.revision, dict(params), dict(wiring)],
+        sort_keys=True,
+        default=str,
     )
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
