@@ -1,0 +1,320 @@
+"""From what is true of an exposure to a scene: contrast on a canvas, before it moves.
+
+Particles are put on the canvas by their own defocus: those of one slab of 100 Å share
+a transfer function, and all slabs share one inverse transform.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from icestream.simulate.film import (
+    Layer,
+    carbon_film,
+    combine_layers,
+    contaminant,
+    gold_foil,
+)
+from icestream.simulate.ice import (
+    crystalline_ice_phase,
+    ice_phase_power,
+    ice_thickness_map,
+    ice_transmission,
+    radial_frequency,
+    radial_values,
+)
+from icestream.simulate.optics import defocus_at_angst, transfer
+from icestream.simulate.orientations import rotation_matrices
+from icestream.simulate.projection import Projector, shifted
+from icestream.simulate.render import Scene, canvas_shape, least_margin_px
+from icestream.simulate.specimen import interaction_rad_per_volt_angst
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Generator, Tensor
+
+    from icestream.simulate.exposure import Exposure, FieldParticles, Recipe
+
+__all__ = ["ComposedScene", "compose_scene"]
+
+_SLAB_ANGST = 100.0
+_BATCH = 32
+_FINEST_ANGST = (
+    3.0  # what the margin is wide enough for: delocalisation of this spacing
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposedScene:
+    """A scene, and where in its image something other than ice is.
+
+    Parameters
+    ----------
+    scene
+        For `icestream.simulate.render.render_frames`.
+    mask
+        ``(h, w)`` bool: film or contaminants, in frame 0.
+    """
+
+    scene: Scene
+    mask: Tensor
+
+
+def compose_scene(
+    exposure: Exposure,
+    recipe: Recipe,
+    projectors: Sequence[Projector],
+    *,
+    generator: Generator,
+) -> ComposedScene:
+    """Compose an exposure's scene.
+
+    Parameters
+    ----------
+    exposure, recipe
+        What is true.
+    projectors
+        One for each species of the recipe, at its pixel size.
+    generator
+        The source of what has no truth but itself (texture of film and dirt); its
+        device is where the scene lies.
+
+    Returns
+    -------
+    ComposedScene
+        The canvas has a margin for motion and for what the transfer function spreads.
+
+    Notes
+    -----
+    Film, dirt and ice are imaged at the defocus of the image's middle.
+    """
+    margin_px = _margin_px(exposure, recipe)
+    canvas = canvas_shape(recipe.shape, margin_px)
+    fading = _particle_contrast(
+        exposure, recipe, projectors, canvas, margin_px, generator.device
+    )
+    thickness = _thickness(exposure, recipe, canvas, margin_px, generator.device)
+    through = ice_transmission(thickness, voltage_kv=recipe.microscope.voltage_kv)
+    whole = transfer(
+        canvas,
+        microscope=recipe.microscope,
+        optics=exposure.optics,
+        pixel_size_angst=recipe.pixel_size_angst,
+        device=generator.device,
+    )
+    layers = _layers(exposure, recipe, canvas, margin_px, generator)
+    scale = (thickness / exposure.thickness_angst).clamp_(min=0).sqrt_() * through
+    lasting = through - 1
+    rows, columns = (slice(margin_px, margin_px + side_px) for side_px in recipe.shape)
+    mask = torch.zeros(recipe.shape, dtype=torch.bool, device=generator.device)
+    if layers:
+        layer = combine_layers(layers)
+        through = through * layer.transmission
+        contrast = torch.fft.irfft2(torch.fft.rfft2(layer.phase_rad) * whole, s=canvas)
+        lasting = through * (1 + contrast) - 1
+        scale *= layer.transmission
+        mask = layer.mask[rows, columns]
+    return ComposedScene(
+        scene=Scene(
+            pixel_size_angst=recipe.pixel_size_angst,
+            margin_px=margin_px,
+            fading=fading * through,
+            lasting=lasting,
+            ice_transfer=_ice_transfer(exposure, recipe, canvas, whole),
+            ice_scale=scale[rows, columns].contiguous(),
+        ),
+        mask=mask,
+    )
+
+
+def _margin_px(exposure: Exposure, recipe: Recipe) -> int:
+    """Room for the motion, and for what lies outside and is spread inside."""
+    wavelength_angst = 0.02
+    spread_angst = wavelength_angst * exposure.optics.defocus_angst / _FINEST_ANGST
+    spread_px = math.ceil(spread_angst / recipe.pixel_size_angst)
+    return max(least_margin_px(exposure.motion), spread_px)
+
+
+def _particle_contrast(
+    exposure: Exposure,
+    recipe: Recipe,
+    projectors: Sequence[Projector],
+    canvas: tuple[int, int],
+    margin_px: int,
+    device: torch.device,
+) -> Tensor:
+    particles = exposure.particles
+    if not len(particles):
+        return torch.zeros(canvas, device=device)
+    further_angst = _further_defocus_angst(exposure, recipe)
+    slabs = np.round(further_angst / _SLAB_ANGST).astype(int)
+    spectrum: Tensor | None = None
+    for slab in np.unique(slabs):
+        phase = torch.zeros(canvas, device=device)
+        for index, projector in enumerate(projectors):
+            chosen = np.flatnonzero((slabs == slab) & (particles.species == index))
+            for start in range(0, len(chosen), _BATCH):
+                rows = chosen[start : start + _BATCH]
+                _add_stamps(phase, projector, particles, rows, margin_px)
+        part = torch.fft.rfft2(phase) * transfer(
+            canvas,
+            microscope=recipe.microscope,
+            optics=exposure.optics,
+            pixel_size_angst=recipe.pixel_size_angst,
+            further_defocus_angst=slab * _SLAB_ANGST,
+            device=device,
+        )
+        spectrum = part if spectrum is None else spectrum.add_(part)
+    sigma = interaction_rad_per_volt_angst(recipe.microscope.voltage_kv)
+    contrast: Tensor = torch.fft.irfft2(spectrum, s=canvas)
+    return contrast * sigma
+
+
+def _further_defocus_angst(exposure: Exposure, recipe: Recipe) -> np.ndarray:
+    particles = exposure.particles
+    height, width = recipe.shape
+    x_angst, y_angst = (
+        torch.as_tensor((place - (side - 1) / 2) * recipe.pixel_size_angst)
+        for place, side in ((particles.x_px, width), (particles.y_px, height))
+    )
+    return defocus_at_angst(
+        exposure.optics,
+        x_angst=x_angst,
+        y_angst=y_angst,
+        z_angst=torch.as_tensor(particles.z_angst),
+    ).numpy()
+
+
+def _add_stamps(
+    phase: Tensor,
+    projector: Projector,
+    particles: FieldParticles,
+    rows: np.ndarray,
+    margin_px: int,
+) -> None:
+    """Add projections (V Å) of some particles, moved by parts of a pixel."""
+    angles = np.stack([particles.rot_deg, particles.tilt_deg, particles.psi_deg], 1)
+    rotations = torch.as_tensor(rotation_matrices(angles[rows]), dtype=torch.float32)
+    places = np.stack([particles.x_px[rows], particles.y_px[rows]], 1) + margin_px
+    whole = np.floor(places + 0.5)
+    parts = torch.as_tensor(places - whole, dtype=torch.float32, device=phase.device)
+    side = projector.box_px
+    spectra = shifted(projector.slices(rotations.to(phase.device)), parts)
+    stamps = torch.fft.fftshift(torch.fft.irfft2(spectra, s=(side, side)), dim=(-2, -1))
+    stamps *= projector.pixel_size_angst
+    for stamp, (x_px, y_px) in zip(stamps, whole.astype(int), strict=True):
+        _add_at(phase, stamp, y_px - side // 2, x_px - side // 2)
+
+
+def _add_at(phase: Tensor, stamp: Tensor, top: int, left: int) -> None:
+    """Add what of a stamp lies on the canvas."""
+    side = stamp.shape[0]
+    height, width = phase.shape
+    first_row, first_column = max(0, -top), max(0, -left)
+    last_row, last_column = min(side, height - top), min(side, width - left)
+    if first_row < last_row and first_column < last_column:
+        phase[
+            top + first_row : top + last_row, left + first_column : left + last_column
+        ] += stamp[first_row:last_row, first_column:last_column]
+
+
+def _thickness(
+    exposure: Exposure,
+    recipe: Recipe,
+    canvas: tuple[int, int],
+    margin_px: int,
+    device: torch.device,
+) -> Tensor:
+    """Thickness on the canvas; its middle is not the image's, which is put right."""
+    pixel_angst = recipe.pixel_size_angst
+    off_angst = tuple(
+        (margin_px + side_px / 2 - whole_px / 2) * pixel_angst
+        for side_px, whole_px in zip(recipe.shape, canvas, strict=True)
+    )
+    wedge_angst = tuple(
+        change * whole_px / side_px
+        for change, whole_px, side_px in zip(
+            exposure.wedge_angst, canvas, recipe.shape, strict=True
+        )
+    )
+    return ice_thickness_map(
+        canvas,
+        pixel_size_angst=pixel_angst,
+        thickness_angst=exposure.thickness_angst,
+        wedge_angst=(wedge_angst[0], wedge_angst[1]),
+        meniscus_angst=exposure.meniscus_angst,
+        hole_centre_angst=(off_angst[0], off_angst[1]),
+        device=device,
+    )
+
+
+def _layers(
+    exposure: Exposure,
+    recipe: Recipe,
+    canvas: tuple[int, int],
+    margin_px: int,
+    generator: Generator,
+) -> list[Layer]:
+    pixel_angst, edge = recipe.pixel_size_angst, exposure.film_edge
+    common = {
+        "pixel_size_angst": pixel_angst,
+        "voltage_kv": recipe.microscope.voltage_kv,
+    }
+    found = []
+    if edge is not None and exposure.film == "gold":
+        foil = gold_foil(
+            canvas, edge, pixel_size_angst=pixel_angst, generator=generator
+        )
+        found.append(foil)
+    elif edge is not None:
+        found.append(carbon_film(canvas, edge, **common, generator=generator))
+    found += [
+        contaminant(
+            one.kind,
+            canvas,
+            centre_px=(one.y_px + margin_px, one.x_px + margin_px),
+            diameter_angst=one.diameter_angst,
+            **common,
+            generator=generator,
+        )
+        for one in exposure.contaminants
+    ]
+    if exposure.crystal_count:
+        phase = crystalline_ice_phase(
+            canvas,
+            **common,
+            domain_count=exposure.crystal_count,
+            generator=generator,
+        )
+        found.append(
+            Layer(
+                phase_rad=phase,
+                transmission=torch.ones_like(phase),
+                mask=torch.zeros_like(phase, dtype=torch.bool),
+            )
+        )
+    return found
+
+
+def _ice_transfer(
+    exposure: Exposure, recipe: Recipe, canvas: tuple[int, int], whole: Tensor
+) -> Tensor:
+    """Contrast of the ice for each unit of white noise."""
+    g = radial_frequency(canvas, recipe.pixel_size_angst, device=whole.device)
+    root = radial_values(
+        g,
+        lambda f: ice_phase_power(
+            f,
+            thickness_angst=exposure.thickness_angst,
+            voltage_kv=recipe.microscope.voltage_kv,
+        ).sqrt(),
+    )
+    # The phases are random, so the odd phase of a tilted beam makes no difference.
+    strength = whole.abs() if whole.is_complex() else whole
+    return strength * root / recipe.pixel_size_angst

@@ -1,0 +1,476 @@
+"""What is true of one exposure: optics, particles, ice, film, dirt and motion.
+
+Everything that a scene is made of, drawn from a `Recipe` before any image exists, so
+that the truth is written down and not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from icestream.domain.errors import BadSettings
+from icestream.simulate.film import ContaminantKind, FilmEdge
+from icestream.simulate.motion import MotionField, simulate_motion
+from icestream.simulate.optics import Microscope, Optics
+from icestream.simulate.orientations import draw_orientations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from icestream.simulate.orientations import ViewPreference
+
+__all__ = [
+    "Contaminant",
+    "Defect",
+    "Exposure",
+    "FieldParticles",
+    "Recipe",
+    "Species",
+    "draw_exposure",
+]
+
+Defect = Literal[
+    "blank", "carbon", "gold", "thick_ice", "crystalline", "dirty", "drifted", "dim"
+]
+"""What makes an exposure one to reject."""
+
+_MOST_TRIES = 64
+_AT_INTERFACE_ANGST = 15.0  # standard deviation of the distance of those that stick
+_LARGEST_DIRT_ANGST = 1_500.0
+_SHARE_DIRTY = 0.35  # of the image, where dirt is the defect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Species:
+    """One kind of particle in the ice.
+
+    Parameters
+    ----------
+    name
+        Without white space.
+    diameter_angst
+        Å; neighbours keep about that distance.
+    state
+        Number of the conformation.
+    share
+        Relative number.
+    preference
+        Of view directions; ``None`` for uniform ones.
+    """
+
+    name: str
+    diameter_angst: float
+    state: int = 0
+    share: float = 1.0
+    preference: ViewPreference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FieldParticles:
+    """Every particle in and around an image, as columns of one length.
+
+    Parameters
+    ----------
+    species
+        Index into the species of the recipe.
+    x_px, y_px
+        Centres in frame 0, px; the first pixel's centre is (0, 0). Some lie outside
+        the image and reach into it.
+    z_angst
+        Height above the middle of the ice, towards the source, Å.
+    rot_deg, tilt_deg, psi_deg
+        Euler angles as `icestream.simulate.orientations` has them.
+    overlaps
+        Whether another centre lies nearer than a diameter.
+    """
+
+    species: NDArray[np.int16]
+    x_px: NDArray[np.float64]
+    y_px: NDArray[np.float64]
+    z_angst: NDArray[np.float64]
+    rot_deg: NDArray[np.float64]
+    tilt_deg: NDArray[np.float64]
+    psi_deg: NDArray[np.float64]
+    overlaps: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.species)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contaminant:
+    """A thing that should not be there: kind, centre (px), diameter (Å)."""
+
+    kind: ContaminantKind
+    y_px: float
+    x_px: float
+    diameter_angst: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What exposures of one acquisition have in common, and how they vary.
+
+    Parameters
+    ----------
+    shape, pixel_size_angst
+        ``(h, w)`` of the camera, px; Å/px.
+    microscope
+        Voltage, aberrations, coherence.
+    dose_e_per_angst2, frame_count
+        Electrons per Å2 in the whole exposure, and its frames.
+    species
+        The mixture of particles; empty for ice alone.
+    particle_count
+        Inside a well-filled image; exposures have half of that or more.
+    defocus_range_angst, astigmatism_range_angst
+        Mean defocus and U - V, Å; drawn evenly.
+    ice_range_angst
+        Thickness in the middle of a hole, Å.
+    touching_share
+        Share of particles that may lie as near as they like to others.
+    tilt_deg
+        Of the stage.
+    phase_shift_range_deg
+        Of a phase plate; (0, 0) for none.
+    """
+
+    shape: tuple[int, int]
+    pixel_size_angst: float
+    microscope: Microscope = field(default_factory=Microscope)
+    dose_e_per_angst2: float = 40.0
+    frame_count: int = 24
+    species: tuple[Species, ...] = ()
+    particle_count: int = 100
+    defocus_range_angst: tuple[float, float] = (8_000.0, 22_000.0)
+    astigmatism_range_angst: tuple[float, float] = (50.0, 400.0)
+    ice_range_angst: tuple[float, float] = (250.0, 450.0)
+    touching_share: float = 0.05
+    tilt_deg: float = 0.0
+    phase_shift_range_deg: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        fine = (
+            min(self.shape) >= 64
+            and self.pixel_size_angst > 0
+            and self.dose_e_per_angst2 > 0
+            and self.frame_count >= 1
+            and self.particle_count >= 0
+        )
+        if not fine:
+            raise BadSettings(
+                f"Exposures of {self.shape[1]} x {self.shape[0]} px with "
+                f"{self.frame_count} frames of {self.dose_e_per_angst2:g} e/Å2 in all "
+                f"and {self.particle_count} particles cannot be simulated.",
+                hint="Both sides are 64 px or more; pixel, dose and frames above 0.",
+            )
+
+    @property
+    def frame_dose_e_per_angst2(self) -> float:
+        """Electrons per Å2 in one frame."""
+        return self.dose_e_per_angst2 / self.frame_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exposure:
+    """One exposure, before it is taken.
+
+    Parameters
+    ----------
+    number, seed
+        From 1; of all that is random in the image.
+    optics
+        Lenses and stage.
+    particles
+        Those in the ice.
+    thickness_angst, wedge_angst, meniscus_angst
+        Of the ice: in the middle, change along y and x, at the edge; Å.
+    film, film_edge
+        ``"carbon"`` or ``"gold"`` and where it ends, or ``None``.
+    contaminants, crystal_count
+        Things on the ice; small crystals of ice in it.
+    motion
+        Of everything but the camera.
+    dose_share
+        Of the electrons that should have come, 1 where nothing is wrong.
+    defect
+        Why it should be rejected; ``None`` for a good one.
+    """
+
+    number: int
+    seed: int
+    optics: Optics
+    particles: FieldParticles
+    thickness_angst: float
+    wedge_angst: tuple[float, float]
+    meniscus_angst: float
+    film: Literal["carbon", "gold"] | None
+    film_edge: FilmEdge | None
+    contaminants: tuple[Contaminant, ...]
+    crystal_count: int
+    motion: MotionField
+    dose_share: float
+    defect: Defect | None
+
+
+def draw_exposure(
+    recipe: Recipe,
+    *,
+    number: int,
+    seed: int,
+    defect: Defect | None = None,
+    filling: float = 1.0,
+) -> Exposure:
+    """Draw one exposure.
+
+    Parameters
+    ----------
+    recipe
+        What is common.
+    number
+        From 1; with the seed, it decides everything: exposure 7 is the same in a run of
+        10 and of 1000.
+    seed
+        Of the acquisition.
+    defect
+        What is wrong with it.
+    filling
+        Density of the particles against a well-filled image, 0 to 1; from half of that
+        to that is drawn.
+
+    Returns
+    -------
+    Exposure
+        Complete; `icestream.simulate.compose` makes the scene.
+    """
+    generator = np.random.default_rng([seed, number])
+    optics = _draw_optics(generator, recipe)
+    thickness_angst = generator.uniform(*recipe.ice_range_angst)
+    if defect == "thick_ice":
+        thickness_angst = generator.uniform(1_500, 2_500)
+    wedge_angst = tuple(generator.normal(0, 0.1 * thickness_angst, 2).tolist())
+    film, film_edge = _draw_film(generator, recipe, defect)
+    count = round(recipe.particle_count * filling * generator.uniform(0.5, 1))
+    if defect == "blank" or not recipe.species:
+        count = 0
+    return Exposure(
+        number=number,
+        seed=int(generator.integers(2**62)),
+        optics=optics,
+        particles=draw_particles(
+            generator, recipe, count=count, thickness_angst=thickness_angst
+        ),
+        thickness_angst=thickness_angst,
+        wedge_angst=(wedge_angst[0], wedge_angst[1]),
+        meniscus_angst=abs(generator.normal(0, 0.3 * thickness_angst)),
+        film=film,
+        film_edge=film_edge,
+        contaminants=_draw_dirt(generator, recipe, defect),
+        crystal_count=_crystals(generator, recipe, defect),
+        motion=_draw_motion(generator, recipe, defect),
+        dose_share=generator.uniform(0.05, 0.4) if defect == "dim" else 1.0,
+        defect=defect,
+    )
+
+
+def draw_particles(
+    generator: np.random.Generator,
+    recipe: Recipe,
+    *,
+    count: int,
+    thickness_angst: float,
+) -> FieldParticles:
+    """Scatter particles in the ice of an image and around it.
+
+    Parameters
+    ----------
+    generator
+        The source of randomness.
+    recipe
+        Species, shape, pixel size.
+    count
+        How many centres lie inside the image, as far as there is room.
+    thickness_angst
+        Of the ice: two thirds stick to one of its surfaces, Å.
+
+    Returns
+    -------
+    FieldParticles
+        As dense in a margin of a diameter around the image as inside it.
+    """
+    species = _draw_species(generator, recipe.species, count, recipe)
+    diameters_angst = np.array([one.diameter_angst for one in recipe.species])
+    places = _scatter(generator, recipe, species, diameters_angst)
+    species = species[: len(places)]
+    angles = np.zeros((len(species), 3))
+    for index, one in enumerate(recipe.species):
+        chosen = species == index
+        angles[chosen] = draw_orientations(
+            generator, int(chosen.sum()), preference=one.preference
+        )
+    radius_angst = diameters_angst[species] / 2 if len(species) else np.empty(0)
+    return FieldParticles(
+        species=species.astype(np.int16),
+        x_px=places[:, 1],
+        y_px=places[:, 0],
+        z_angst=_heights(generator, radius_angst, thickness_angst),
+        rot_deg=angles[:, 0],
+        tilt_deg=angles[:, 1],
+        psi_deg=angles[:, 2],
+        overlaps=_overlap(places, 2 * radius_angst / recipe.pixel_size_angst),
+    )
+
+
+def _draw_optics(generator: np.random.Generator, recipe: Recipe) -> Optics:
+    mean_angst = generator.uniform(*recipe.defocus_range_angst)
+    astigmatism_angst = generator.uniform(*recipe.astigmatism_range_angst)
+    return Optics(
+        defocus_u_angst=mean_angst + astigmatism_angst / 2,
+        defocus_v_angst=mean_angst - astigmatism_angst / 2,
+        defocus_angle_deg=generator.uniform(0, 180),
+        phase_shift_deg=generator.uniform(*recipe.phase_shift_range_deg),
+        tilt_deg=recipe.tilt_deg,
+        tilt_axis_deg=generator.uniform(0, 180) if recipe.tilt_deg else 0.0,
+    )
+
+
+def _draw_film(
+    generator: np.random.Generator, recipe: Recipe, defect: Defect | None
+) -> tuple[Literal["carbon", "gold"] | None, FilmEdge | None]:
+    """Film over a third of the image or more, where it is the defect."""
+    if defect not in {"carbon", "gold"}:
+        return None, None
+    side_angst = min(recipe.shape) * recipe.pixel_size_angst
+    edge = FilmEdge(
+        angle_deg=generator.uniform(0, 360),
+        distance_angst=generator.uniform(-0.4, 0.05) * side_angst,
+        hole_radius_angst=6_000.0,
+    )
+    return ("carbon" if defect == "carbon" else "gold"), edge
+
+
+def _draw_dirt(
+    generator: np.random.Generator, recipe: Recipe, defect: Defect | None
+) -> tuple[Contaminant, ...]:
+    """Hardly any on a good exposure; a third of a dirty one's area."""
+    area_angst2 = math.prod(recipe.shape) * recipe.pixel_size_angst**2
+    left_angst2 = _SHARE_DIRTY * area_angst2 if defect == "dirty" else 0.0
+    largest_angst = min(_LARGEST_DIRT_ANGST, math.sqrt(area_angst2) / 3)
+    kinds: tuple[ContaminantKind, ...] = (
+        "hexagonal_ice",
+        "cubic_ice",
+        "ethane",
+        "aggregate",
+    )
+    found: list[Contaminant] = []
+    while left_angst2 > 0:
+        diameter_angst = generator.uniform(largest_angst / 4, largest_angst)
+        y_px, x_px = generator.uniform(0, recipe.shape)
+        kind = kinds[int(generator.integers(len(kinds)))]
+        found.append(
+            Contaminant(kind=kind, y_px=y_px, x_px=x_px, diameter_angst=diameter_angst)
+        )
+        left_angst2 -= math.pi / 4 * diameter_angst**2
+    return tuple(found)
+
+
+def _crystals(
+    generator: np.random.Generator, recipe: Recipe, defect: Defect | None
+) -> int:
+    if defect != "crystalline":
+        return 0
+    area_angst2 = math.prod(recipe.shape) * recipe.pixel_size_angst**2
+    return max(12, round(area_angst2 / 400_000 * generator.uniform(1, 2)))
+
+
+def _draw_motion(
+    generator: np.random.Generator, recipe: Recipe, defect: Defect | None
+) -> MotionField:
+    drifted = defect == "drifted"
+    return simulate_motion(
+        generator,
+        shape=recipe.shape,
+        pixel_size_angst=recipe.pixel_size_angst,
+        frame_count=recipe.frame_count,
+        dose_e_per_angst2=recipe.frame_dose_e_per_angst2,
+        jump_angst=generator.uniform(4, 15),
+        drift_angst=generator.uniform(80, 160) if drifted else generator.uniform(1, 6),
+        doming_angst=generator.uniform(1, 4),
+    )
+
+
+def _draw_species(
+    generator: np.random.Generator,
+    species: Sequence[Species],
+    count: int,
+    recipe: Recipe,
+) -> NDArray[np.int64]:
+    """Of those inside and of those in the margin; the largest margin holds them all."""
+    if not count:
+        return np.empty(0, dtype=np.int64)
+    shares = np.array([one.share for one in species])
+    image = np.array(recipe.shape, dtype=float)
+    margin_px = max(s.diameter_angst for s in species) / recipe.pixel_size_angst
+    total = round(count * float(((image + 2 * margin_px) / image).prod()))
+    return generator.choice(len(species), size=total, p=shares / shares.sum())
+
+
+def _scatter(
+    generator: np.random.Generator,
+    recipe: Recipe,
+    species: NDArray[np.int64],
+    diameters_angst: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """``(n, 2)`` y and x; one that finds no room is left out, touching ones excepted."""
+    if not len(species):
+        return np.empty((0, 2))
+    image = np.array(recipe.shape, dtype=float)
+    margin_px = diameters_angst.max() / recipe.pixel_size_angst
+    diameters_px = diameters_angst[species] / recipe.pixel_size_angst
+    places = np.empty((0, 2))
+    for index, diameter_px in enumerate(diameters_px):
+        tries = generator.uniform(
+            -margin_px - 0.5, image + margin_px - 0.5, size=(_MOST_TRIES, 2)
+        )
+        if generator.random() >= recipe.touching_share:
+            least_px = 0.525 * (diameter_px + diameters_px[:index])
+            squares = ((tries[:, None] - places[None]) ** 2).sum(axis=2)
+            tries = tries[(squares >= least_px**2).all(axis=1)]
+        if not len(tries):
+            break
+        places = np.concatenate([places, tries[:1]])
+    return places
+
+
+def _heights(
+    generator: np.random.Generator,
+    radius_angst: NDArray[np.float64],
+    thickness_angst: float,
+) -> NDArray[np.float64]:
+    """Two thirds at the surfaces, the others anywhere between; all within the ice."""
+    room = np.maximum(thickness_angst / 2 - radius_angst, 0)
+    sticks = generator.random(len(radius_angst)) < 2 / 3
+    side = generator.choice([-1.0, 1.0], size=len(radius_angst))
+    off = np.abs(generator.normal(0, _AT_INTERFACE_ANGST, len(radius_angst)))
+    inside = generator.uniform(-1, 1, len(radius_angst)) * room
+    heights: NDArray[np.float64] = np.where(
+        sticks, side * np.maximum(room - off, 0), inside
+    )
+    return heights
+
+
+def _overlap(
+    places: NDArray[np.float64], diameters_px: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    if len(places) < 2:
+        return np.zeros(len(places), dtype=bool)
+    distance_px = np.asarray(KDTree(places).query(places, k=[2])[0])[:, 0]
+    overlaps: NDArray[np.bool_] = distance_px < diameters_px
+    return overlaps

@@ -1,0 +1,409 @@
+"""What else lies on a grid: carbon, gold foil, ice balls, ethane, clumps of protein.
+
+Each is a `Layer`: a projected phase in rad against what it lies on, the share of
+electrons that it leaves, and where it is. Layers add; thick ones are no weak phase
+objects, so image them with the whole wave, not in the linear approximation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from icestream.domain.errors import BadSettings
+from icestream.simulate.ice import axis_window, radial_frequency
+from icestream.simulate.specimen import interaction_rad_per_volt_angst
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+__all__ = [
+    "ContaminantKind",
+    "FilmEdge",
+    "Layer",
+    "carbon_film",
+    "combine_layers",
+    "contaminant",
+    "edge_distance_angst",
+    "gold_foil",
+]
+
+ContaminantKind = Literal["hexagonal_ice", "cubic_ice", "ethane", "aggregate"]
+
+# Evaporated carbon, 2.0 g/cm3: atoms a cubic Å; potential of one, V Å3, falling to 1/2
+# at this frequency; mean inner potential, V (9 to 10.7 measured).
+_CARBON_PER_ANGST3, _ATOM_VOLT_ANGST3, _ATOM_HALF_PER_ANGST = 0.100, 120.0, 0.467
+_CARBON_VOLT = 9.0
+# Structure factor of amorphous carbon: few long waves, peaks at 2.1 and 1.2 Å.
+_CARBON_LIMIT, _CARBON_PEAKS = 0.25, ((1 / 2.1, 0.05, 0.6), (1 / 1.2, 0.06, 0.3))
+_CARBON_RISE_PER_ANGST, _CARBON_RISE_WIDTH_PER_ANGST = 0.35, 0.05
+# Mean free paths at 300 kV against all scattering that leaves the image, Å; crystals
+# lose Bragg beams to the aperture besides.
+_CARBON_PATH_ANGST, _CRYSTAL_PATH_ANGST, _ETHANE_PATH_ANGST = 1_800.0, 900.0, 4_000.0
+_PROTEIN_PATH_ANGST = 2_500.0
+# Mean inner potential against vitreous ice or, for ice on top of it, vacuum, V.
+_VOLT = {"hexagonal_ice": 3.5, "cubic_ice": 3.5, "ethane": 3.0, "aggregate": 2.0}
+_PATH = {
+    "hexagonal_ice": _CRYSTAL_PATH_ANGST,
+    "cubic_ice": _CRYSTAL_PATH_ANGST,
+    "ethane": _ETHANE_PATH_ANGST,
+    "aggregate": _PROTEIN_PATH_ANGST,
+}
+_CORNERS = {"hexagonal_ice": 6, "cubic_ice": 4}
+_FOIL_TRANSMISSION, _FOIL_GRAIN_ANGST = 0.03, 150.0
+_PROTEIN_ATOM_PER_ANGST3, _PROTEIN_ORDER = 0.057, 0.35
+_BLOBS_IN_AGGREGATE = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Something on the grid, and the truth about it.
+
+    Parameters
+    ----------
+    phase_rad
+        ``(h, w)`` float32 projected phase, rad.
+    transmission
+        ``(h, w)`` float32 share of electrons left, 0 to 1.
+    mask
+        ``(h, w)`` bool: where it is.
+    """
+
+    phase_rad: Tensor
+    transmission: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmEdge:
+    """Where a film ends.
+
+    Parameters
+    ----------
+    angle_deg
+        Direction from the image's middle to the film, degrees from +x towards +y.
+    distance_angst
+        From the image's middle to the edge along it, Å; negative covers the middle.
+    hole_radius_angst
+        Radius of the hole that the film surrounds, Å; ``None`` for a straight edge.
+    roughness_angst
+        Standard deviation of the edge about its line, Å, over some 300 Å.
+
+    Raises
+    ------
+    BadSettings
+        A radius of 0 or less, or a roughness below 0.
+    """
+
+    angle_deg: float
+    distance_angst: float
+    hole_radius_angst: float | None = None
+    roughness_angst: float = 10.0
+
+    def __post_init__(self) -> None:
+        if (self.hole_radius_angst or 1.0) <= 0 or self.roughness_angst < 0:
+            raise BadSettings(
+                f"{self} cannot be.",
+                hint="Radii are above 0, roughness is not below 0.",
+            )
+
+
+def edge_distance_angst(
+    shape: tuple[int, int],
+    edge: FilmEdge,
+    *,
+    pixel_size_angst: float,
+    generator: Generator,
+) -> Tensor:
+    """Return how deep each pixel lies in a film.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)``, px.
+    edge
+        Where the film ends.
+    pixel_size_angst
+        Å/px.
+    generator
+        The source of the roughness; its device is where the result lies.
+
+    Returns
+    -------
+    Tensor
+        ``(h, w)`` float32, Å: above 0 in the film, below 0 outside.
+    """
+    device = generator.device
+    y, x = (
+        (torch.arange(side, device=device) - (side - 1) / 2) * pixel_size_angst
+        for side in shape
+    )
+    sine, cosine = (f(math.radians(edge.angle_deg)) for f in (math.sin, math.cos))
+    if edge.hole_radius_angst is None:
+        depth = (sine * y)[:, None] + cosine * x - edge.distance_angst
+    else:
+        back_angst = edge.distance_angst - edge.hole_radius_angst
+        depth = torch.hypot((y - sine * back_angst)[:, None], x - cosine * back_angst)
+        depth -= edge.hole_radius_angst
+    cells = [max(round(side * pixel_size_angst / 300), 2) for side in shape]
+    coarse = torch.randn(1, 1, *cells, generator=generator, device=device)
+    rough = torch.nn.functional.interpolate(
+        coarse, size=shape, mode="bicubic", align_corners=True
+    )
+    return depth + edge.roughness_angst * rough.reshape(shape)
+
+
+def carbon_film(
+    shape: tuple[int, int],
+    edge: FilmEdge,
+    *,
+    pixel_size_angst: float,
+    voltage_kv: float,
+    thickness_angst: float = 150.0,
+    generator: Generator,
+) -> Layer:
+    """Return amorphous carbon up to an edge: strong Thon rings.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)``, px.
+    edge
+        Where it ends; it thins out over some 20 Å there.
+    pixel_size_angst, voltage_kv
+        Å/px; kV.
+    thickness_angst
+        Å, usually 100-200.
+    generator
+        The source of randomness; its device is where the result lies.
+
+    Returns
+    -------
+    Layer
+        Phase with the mean of the film; transmission 0.92 at 150 Å.
+    """
+    depth = edge_distance_angst(
+        shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
+    )
+    cover = torch.sigmoid(depth / 5.0)
+    sigma = interaction_rad_per_volt_angst(voltage_kv)
+    g = radial_frequency(shape, pixel_size_angst, device=generator.device)
+    rise = torch.sigmoid((g - _CARBON_RISE_PER_ANGST) / _CARBON_RISE_WIDTH_PER_ANGST)
+    order = _CARBON_LIMIT + (1 - _CARBON_LIMIT) * rise
+    for centre, width, height in _CARBON_PEAKS:
+        order += height * torch.exp(-(((g - centre) / width) ** 2) / 2)
+    atoms_per_angst2 = _CARBON_PER_ANGST3 * thickness_angst
+    amplitude = sigma * _atom_volt_angst3(g) * (atoms_per_angst2 * order).sqrt()
+    texture = _random_field(shape, amplitude / pixel_size_angst, generator)
+    mean_phase = sigma * _CARBON_VOLT * thickness_angst
+    return Layer(
+        phase_rad=texture * cover.sqrt() + mean_phase * cover,
+        transmission=torch.exp(cover * (-thickness_angst / _CARBON_PATH_ANGST)),
+        mask=depth > 0,
+    )
+
+
+def gold_foil(
+    shape: tuple[int, int],
+    edge: FilmEdge,
+    *,
+    pixel_size_angst: float,
+    generator: Generator,
+) -> Layer:
+    """Return a gold foil up to an edge: all but opaque, with grains.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)``, px.
+    edge
+        Where it ends.
+    pixel_size_angst
+        Å/px.
+    generator
+        The source of randomness; its device is where the result lies.
+
+    Returns
+    -------
+    Layer
+        No phase: nothing coherent comes through. 0.03 of the electrons on average.
+    """
+    depth = edge_distance_angst(
+        shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
+    )
+    cells = [max(round(s * pixel_size_angst / _FOIL_GRAIN_ANGST), 2) for s in shape]
+    grains = torch.rand(1, 1, *cells, generator=generator, device=generator.device)
+    leak = torch.nn.functional.interpolate(grains, size=shape, mode="nearest")
+    cover = torch.sigmoid(depth / 5.0)
+    through = 2 * _FOIL_TRANSMISSION * leak.reshape(shape)
+    return Layer(
+        phase_rad=torch.zeros_like(depth),
+        transmission=1 - cover * (1 - through),
+        mask=depth > 0,
+    )
+
+
+def contaminant(
+    kind: ContaminantKind,
+    shape: tuple[int, int],
+    *,
+    centre_px: tuple[float, float],
+    diameter_angst: float,
+    pixel_size_angst: float,
+    voltage_kv: float,
+    generator: Generator,
+) -> Layer:
+    """Return one thing that should not be there.
+
+    Parameters
+    ----------
+    kind
+        Crystals of hexagonal ice (six corners) or cubic ice (four), 200-2000 Å, dark; a
+        round drop of ethane, paler; a clump of protein.
+    shape
+        ``(h, w)``, px.
+    centre_px
+        y and x, px; may lie outside.
+    diameter_angst
+        Å, above 0.
+    pixel_size_angst, voltage_kv
+        Å/px; kV.
+    generator
+        The source of randomness; its device is where the result lies.
+
+    Returns
+    -------
+    Layer
+        0, 1 and false outside of it.
+
+    Raises
+    ------
+    BadSettings
+        A diameter of 0 or less.
+    """
+    if not diameter_angst > 0:
+        raise BadSettings(
+            f"A contaminant of {diameter_angst} Å.", hint="Give a size above 0."
+        )
+    device = generator.device
+    phase = torch.zeros(shape, device=device)
+    transmission = torch.ones(shape, device=device)
+    reach_px = 0.75 * diameter_angst / pixel_size_angst
+    rows, y_px = axis_window(shape[0], centre_px[0], reach_px, device)
+    columns, x_px = axis_window(shape[1], centre_px[1], reach_px, device)
+    y, x = y_px[:, None] * pixel_size_angst, x_px[None, :] * pixel_size_angst
+    if kind == "aggregate":
+        thickness = _clump(y, x, diameter_angst, generator)
+    else:
+        thickness = _crystal(y, x, diameter_angst, _CORNERS.get(kind), generator)
+    if thickness.numel():
+        sigma = interaction_rad_per_volt_angst(voltage_kv)
+        phase[rows, columns] = sigma * _VOLT[kind] * thickness
+        if kind == "aggregate":
+            phase[rows, columns] += _protein_texture(
+                thickness, sigma, pixel_size_angst, generator
+            )
+        transmission[rows, columns] = torch.exp(-thickness / _PATH[kind])
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    mask[rows, columns] = thickness > 0.02 * diameter_angst
+    return Layer(phase_rad=phase, transmission=transmission, mask=mask)
+
+
+def combine_layers(layers: list[Layer]) -> Layer:
+    """Return layers on top of each other.
+
+    Parameters
+    ----------
+    layers
+        One or more of the same shape.
+
+    Returns
+    -------
+    Layer
+        Phases add, transmissions multiply, masks join.
+
+    Raises
+    ------
+    BadSettings
+        No layer.
+    """
+    if not layers:
+        raise BadSettings("No layer to combine.", hint="Give at least one.")
+    first = layers[0]
+    phase, transmission = first.phase_rad.clone(), first.transmission.clone()
+    mask = first.mask.clone()
+    for layer in layers[1:]:
+        phase += layer.phase_rad
+        transmission *= layer.transmission
+        mask |= layer.mask
+    return Layer(phase_rad=phase, transmission=transmission, mask=mask)
+
+
+def _atom_volt_angst3(frequency_per_angst: Tensor) -> Tensor:
+    return _ATOM_VOLT_ANGST3 / (1 + (frequency_per_angst / _ATOM_HALF_PER_ANGST) ** 2)
+
+
+def _random_field(
+    shape: tuple[int, int], amplitude: Tensor, generator: Generator
+) -> Tensor:
+    """Return Gaussian noise with that root of its power spectrum, in pixels."""
+    noise = torch.randn(shape, generator=generator, device=generator.device)
+    spectrum = torch.fft.rfft2(noise)
+    spectrum *= amplitude
+    spectrum[0, 0] = 0
+    field: Tensor = torch.fft.irfft2(spectrum, s=shape)
+    return field
+
+
+def _crystal(
+    y: Tensor,
+    x: Tensor,
+    diameter_angst: float,
+    corners: int | None,
+    generator: Generator,
+) -> Tensor:
+    """Return the thickness of a rounded lump with so many corners, or of a drop, Å."""
+    turn, flatness = torch.rand(
+        2, generator=generator, device=generator.device
+    ).tolist()
+    radius = torch.hypot(y, x)
+    if corners is not None:
+        # A regular polygon: distance to the nearest side, in units of the apothem.
+        sector = 2 * math.pi / corners
+        angle = torch.remainder(torch.atan2(y, x) + turn * sector, sector) - sector / 2
+        radius = radius * torch.cos(angle) / math.cos(sector / 2)
+    share = (1 - (2 * radius / diameter_angst) ** 2).clamp(min=0)
+    # A drop is a lens; a crystal has steep sides and a flatter top.
+    steepness = 0.5 if corners is None else 0.3
+    height = (0.35 + 0.3 * flatness) * diameter_angst
+    thickness: Tensor = height * share**steepness
+    return thickness
+
+
+def _clump(y: Tensor, x: Tensor, diameter_angst: float, generator: Generator) -> Tensor:
+    """Return the thickness of overlapping balls, Å."""
+    draw = torch.randn(
+        3, _BLOBS_IN_AGGREGATE, generator=generator, device=generator.device
+    )
+    thickness = torch.zeros_like(y + x)
+    for across, down, size in draw.T.tolist():
+        radius_angst = diameter_angst * max(0.16 + 0.04 * size, 0.06)
+        away = torch.hypot(
+            y - 0.17 * diameter_angst * down, x - 0.17 * diameter_angst * across
+        )
+        square = (radius_angst**2 - away**2).clamp(min=0)
+        thickness = torch.maximum(thickness, 2 * square.sqrt())
+    return thickness
+
+
+def _protein_texture(
+    thickness: Tensor, sigma: float, pixel_size_angst: float, generator: Generator
+) -> Tensor:
+    shape = (thickness.shape[0], thickness.shape[1])
+    g = radial_frequency(shape, pixel_size_angst, device=generator.device)
+    density = math.sqrt(_PROTEIN_ATOM_PER_ANGST3 * _PROTEIN_ORDER)
+    amplitude = sigma * _atom_volt_angst3(g) * density / pixel_size_angst
+    return _random_field(shape, amplitude, generator) * thickness.sqrt()

@@ -1,0 +1,359 @@
+"""Ice: how much it scatters, how thick it is, and its crystals.
+
+A projected phase in rad, as a Gaussian random field. The absolute scale is physics, not
+taste: number of molecules, their potential, their structure factor.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from icestream.simulate.specimen import interaction_rad_per_volt_angst
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Generator, Tensor
+
+__all__ = [
+    "WATER_PER_ANGST3",
+    "axis_window",
+    "crystalline_ice_phase",
+    "ice_phase_power",
+    "ice_thickness_map",
+    "ice_transmission",
+    "radial_frequency",
+    "radial_values",
+    "water_structure_factor",
+    "water_volt_angst3",
+]
+
+WATER_PER_ANGST3 = 0.0314
+"""Molecules a cubic Å at 0.94 g/cm3."""
+
+# h^2 / (2 pi m e): V Å3 of potential for each Å of electron scattering factor.
+_VOLT_ANGST2 = 47.878
+# Electron scattering factors at zero angle, Å (Doyle & Turner 1968), and the frequency
+# at which the Lorentzian through 1/2 follows oxygen's within 7 % below 1.2 1/Å.
+_OXYGEN_ANGST, _OXYGEN_HALF_PER_ANGST = 1.983, 0.632
+_BOHR_ANGST, _MOTT_BETHE_PER_ANGST = 0.529177, 0.023934
+_OXYGEN_HYDROGEN_ANGST, _HYDROGEN_HYDROGEN_ANGST = 0.96, 1.51
+# Structure factor of low-density amorphous ice, after neutron and X-ray work of Finney
+# et al. (2002) and the rings at 3.7 and 2.1 Å of Dubochet et al. (1988); the limit at
+# small angles is n k T kappa of a glass arrested near 136 K with some excess.
+_LIMIT_AT_SMALL_ANGLES = 0.03
+_RISE_PER_ANGST, _RISE_WIDTH_PER_ANGST = 0.235, 0.014
+_PEAKS = ((1 / 3.72, 0.018, 1.25), (1 / 2.10, 0.042, 0.65), (1 / 2.75, 0.03, -0.35))
+# Inelastic mean free path of amorphous ice at 300 kV, Å (Rice et al. 2018: 3000-4000).
+_MEAN_FREE_PATH_300KV_ANGST = 3_500.0
+_ELECTRON_REST_KEV = 510.99895
+# Spacings of the three innermost hexagonal reflections, Å, with the number of planes
+# seen at once and the amplitude of their potential, V (of ideal Ih, rounded).
+_BRAGG = ((3.90, 3, 1.6), (3.66, 1, 2.2), (3.44, 1, 1.1))
+_NODES = 1 << 17
+
+
+def radial_frequency(
+    shape: tuple[int, int],
+    pixel_size_angst: float,
+    *,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return the frequency of each coefficient of an rfft2.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)`` of the image, px.
+    pixel_size_angst
+        Å/px.
+    device
+        Where the result lies.
+
+    Returns
+    -------
+    Tensor
+        ``(h, w // 2 + 1)`` float32, 1/Å.
+    """
+    y = torch.fft.fftfreq(shape[0], pixel_size_angst, device=device)
+    x = torch.fft.rfftfreq(shape[1], pixel_size_angst, device=device)
+    return torch.hypot(y[:, None], x[None, :])
+
+
+def radial_values(
+    frequency_per_angst: Tensor, function: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Evaluate a smooth function of frequency on a whole grid, through a table.
+
+    Parameters
+    ----------
+    frequency_per_angst
+        1/Å, any shape.
+    function
+        Takes ``(n,)`` float64 frequencies and gives ``(n,)`` values.
+
+    Returns
+    -------
+    Tensor
+        Same shape as the frequencies, float32; the nearest of 131,072 values.
+    """
+    highest = max(float(frequency_per_angst.max()), 1e-9)
+    nodes = torch.linspace(
+        0, highest, _NODES + 1, dtype=torch.float64, device=frequency_per_angst.device
+    )
+    values = function(nodes).float()
+    nearest = (frequency_per_angst * (_NODES / highest)).round_().to(torch.int32)
+    return values.index_select(0, nearest.view(-1)).view(nearest.shape)
+
+
+def water_volt_angst3(frequency_per_angst: Tensor) -> Tensor:
+    """Return the potential of one water molecule, averaged over its orientations.
+
+    Parameters
+    ----------
+    frequency_per_angst
+        1/Å, any shape.
+
+    Returns
+    -------
+    Tensor
+        Same shape, V Å3: the root of the mean square; 146 at 0.
+
+    Notes
+    -----
+    Isolated atoms at 0.96 and 1.51 Å, the mean square after Debye; hydrogen by the
+    Mott-Bethe formula from its exact density. Bonds lower the mean potential of real
+    ice from 4.6 to about 3.5 V (Grimm et al. 1998), which matters at 0 only.
+    """
+    g = frequency_per_angst.double()
+    oxygen = _OXYGEN_ANGST / (1 + (g / _OXYGEN_HALF_PER_ANGST) ** 2)
+    density = (1 + (math.pi * _BOHR_ANGST * g) ** 2) ** -2
+    hydrogen = torch.where(
+        g > 1e-4,
+        _MOTT_BETHE_PER_ANGST * (1 - density) / (g / 2).clamp(min=1e-5) ** 2,
+        _MOTT_BETHE_PER_ANGST * 8 * (math.pi * _BOHR_ANGST) ** 2,
+    )
+    across = torch.sinc(2 * g * _OXYGEN_HYDROGEN_ANGST)
+    beside = torch.sinc(2 * g * _HYDROGEN_HYDROGEN_ANGST)
+    square = oxygen**2 + 4 * oxygen * hydrogen * across + 2 * hydrogen**2 * (1 + beside)
+    return (_VOLT_ANGST2 * square.clamp(min=0).sqrt()).to(frequency_per_angst.dtype)
+
+
+def water_structure_factor(frequency_per_angst: Tensor) -> Tensor:
+    """Return the structure factor of amorphous ice, molecule by molecule.
+
+    Parameters
+    ----------
+    frequency_per_angst
+        1/Å, any shape.
+
+    Returns
+    -------
+    Tensor
+        Same shape: 0.03 at 0, peaks at 3.7 and 2.1 Å, 1 far out.
+
+    Notes
+    -----
+    A curve with the published positions and heights, not a table of a measurement.
+    """
+    g = frequency_per_angst
+    rise = torch.sigmoid((g - _RISE_PER_ANGST) / _RISE_WIDTH_PER_ANGST)
+    factor = _LIMIT_AT_SMALL_ANGLES + (1 - _LIMIT_AT_SMALL_ANGLES) * rise
+    for centre, width, height in _PEAKS:
+        factor = factor + height * torch.exp(-(((g - centre) / width) ** 2) / 2)
+    return factor
+
+
+def ice_phase_power(
+    frequency_per_angst: Tensor, *, thickness_angst: float, voltage_kv: float
+) -> Tensor:
+    """Return the power spectrum of the phase that amorphous ice gives the wave.
+
+    Parameters
+    ----------
+    frequency_per_angst
+        1/Å, any shape.
+    thickness_angst
+        Å; the power is in proportion to it, the field to its root.
+    voltage_kv
+        kV.
+
+    Returns
+    -------
+    Tensor
+        Same shape, rad2 Å2: its integral over the plane is the variance of the phase.
+
+    Notes
+    -----
+    n t (sigma_e V(g))^2 S(g), with n molecules a cubic Å.
+    """
+    phase = interaction_rad_per_volt_angst(voltage_kv) * water_volt_angst3(
+        frequency_per_angst
+    )
+    molecules_per_angst2 = WATER_PER_ANGST3 * thickness_angst
+    return molecules_per_angst2 * phase**2 * water_structure_factor(frequency_per_angst)
+
+
+def ice_thickness_map(
+    shape: tuple[int, int],
+    *,
+    pixel_size_angst: float,
+    thickness_angst: float,
+    wedge_angst: tuple[float, float] = (0.0, 0.0),
+    meniscus_angst: float = 0.0,
+    hole_radius_angst: float = 6_000.0,
+    hole_centre_angst: tuple[float, float] = (0.0, 0.0),
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return how thick the ice is in a hole: thinnest inside, thicker to the edge.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)``, px.
+    pixel_size_angst
+        Å/px.
+    thickness_angst
+        In the middle of the hole, Å.
+    wedge_angst
+        Change from one border of the image to the other along y and x, Å.
+    meniscus_angst
+        How much thicker the ice is at the edge of the hole, Å.
+    hole_radius_angst
+        Å.
+    hole_centre_angst
+        y and x of the hole's centre from the image's centre, Å.
+    device
+        Where the result lies.
+
+    Returns
+    -------
+    Tensor
+        ``(h, w)`` float32, Å, nowhere below 0; beyond the edge as at the edge.
+    """
+    y, x = (
+        (torch.arange(side, device=device) - (side - 1) / 2) * pixel_size_angst
+        for side in shape
+    )
+    square = (y - hole_centre_angst[0])[:, None] ** 2 + (x - hole_centre_angst[1]) ** 2
+    share = (square / hole_radius_angst**2).clamp(max=1)
+    slope_y, slope_x = (
+        change / (side * pixel_size_angst)
+        for change, side in zip(wedge_angst, shape, strict=True)
+    )
+    # Curved little in the middle, steeply at the edge: the fourth power of the radius.
+    thickness = thickness_angst + meniscus_angst * share**2
+    thickness += (slope_y * y)[:, None] + slope_x * x
+    return thickness.clamp_(min=0).float()
+
+
+def ice_transmission(thickness_angst: Tensor, *, voltage_kv: float) -> Tensor:
+    """Return the share of electrons that ice leaves in the image.
+
+    Parameters
+    ----------
+    thickness_angst
+        Å, any shape.
+    voltage_kv
+        kV.
+
+    Returns
+    -------
+    Tensor
+        Same shape: exp(-t / Lambda), Lambda = 3500 Å at 300 kV.
+
+    Notes
+    -----
+    An energy filter removes what scattered inelastically (Rice et al. 2018); Lambda
+    goes with the square of the electron's velocity.
+    """
+    at_300kv = 1 - (1 + 300.0 / _ELECTRON_REST_KEV) ** -2
+    here = 1 - (1 + voltage_kv / _ELECTRON_REST_KEV) ** -2
+    return torch.exp(-thickness_angst * (at_300kv / here / _MEAN_FREE_PATH_300KV_ANGST))
+
+
+def crystalline_ice_phase(
+    shape: tuple[int, int],
+    *,
+    pixel_size_angst: float,
+    voltage_kv: float,
+    domain_count: int,
+    domain_radius_angst: float = 400.0,
+    crystal_thickness_angst: float = 50.0,
+    generator: Generator,
+) -> Tensor:
+    """Return the phase of small crystals of hexagonal ice: spots at 3.90, 3.66, 3.44 Å.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)``, px.
+    pixel_size_angst
+        Å/px.
+    voltage_kv
+        kV.
+    domain_count
+        How many crystals, anywhere in the image, turned at random.
+    domain_radius_angst
+        Standard deviation of a crystal's outline, Å.
+    crystal_thickness_angst
+        Å; the phase is in proportion.
+    generator
+        The source of randomness; its device is where the result lies.
+
+    Returns
+    -------
+    Tensor
+        ``(h, w)`` float32, rad. Spacings below two pixels are left out.
+
+    Notes
+    -----
+    Each crystal shows one family of planes: the three of 3.90 Å, 60° apart, as seen
+    along its axis, or those of 3.66 or 3.44 Å, as seen from aside.
+    """
+    device = generator.device
+    phase = torch.zeros(shape, device=device)
+    scale = 2 * interaction_rad_per_volt_angst(voltage_kv) * crystal_thickness_angst
+    reach_px = 3 * domain_radius_angst / pixel_size_angst
+    for _ in range(domain_count):
+        draw = torch.rand(5, generator=generator, device=device).tolist()
+        spacing_angst, count, volt = _BRAGG[int(draw[0] * len(_BRAGG))]
+        if spacing_angst < 2 * pixel_size_angst:
+            continue
+        rows, y_px = axis_window(shape[0], draw[1] * shape[0], reach_px, device)
+        columns, x_px = axis_window(shape[1], draw[2] * shape[1], reach_px, device)
+        y, x = y_px[:, None] * pixel_size_angst, x_px[None, :] * pixel_size_angst
+        outline = torch.exp(-(y**2 + x**2) / (2 * domain_radius_angst**2))
+        waves = torch.zeros_like(outline)
+        for number in range(count):
+            angle = math.pi * (draw[3] + number / 3)
+            along = (math.sin(angle) * y + math.cos(angle) * x) / spacing_angst
+            waves += torch.cos(2 * math.pi * (along + draw[4]))
+        phase[rows, columns] += scale * volt * outline * waves
+    return phase
+
+
+def axis_window(
+    side_px: int, centre_px: float, reach_px: float, device: torch.device | str
+) -> tuple[slice, Tensor]:
+    """Return the part of an axis that lies around a point, and its offsets.
+
+    Parameters
+    ----------
+    side_px, centre_px, reach_px
+        Length of the axis, the point (may lie outside), how far to both sides; px.
+    device
+        Where the offsets lie.
+
+    Returns
+    -------
+    slice, Tensor
+        The indices, perhaps none, and ``(n,)`` float32 offsets from the point, px.
+    """
+    start = min(max(math.floor(centre_px - reach_px), 0), side_px)
+    stop = min(max(math.ceil(centre_px + reach_px) + 1, start), side_px)
+    offsets_px = torch.arange(start, stop, device=device) - centre_px
+    return slice(start, stop), offsets_px.float()

@@ -1,0 +1,390 @@
+"""Put moving, fading things on frames: expected intensities, before the camera counts.
+
+Everything is added up in Fourier space, where the beam's damage, the global motion,
+its blur within a frame and the camera's MTF are factors; one inverse transform a frame.
+What is left, the local motion of a few pixels, is a warp (see `warp`).
+
+Columns of the transform come first here, ``(W // 2 + 1, H)``, in real and imaginary
+planes: the inverse along y then runs along memory, block by block in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from icestream.domain.errors import BadSettings
+from icestream.simulate.ice import radial_frequency, radial_values
+from icestream.simulate.ice_motion import WATER_B_ANGST2_PER_DOSE, IceMotion
+from icestream.simulate.motion import MotionField, damage_filter
+from icestream.simulate.warp import REACH_PX, sharpening, warp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor
+
+__all__ = ["Scene", "canvas_shape", "least_margin_px", "render_frames"]
+
+_ROWS = 64
+# Below this phase of the blur, half turns, its sinc is 1 to a thousandth.
+_LEAST_BLUR = 0.025
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a movie shows in frame 0, on a canvas a margin larger than the image.
+
+    Parameters
+    ----------
+    pixel_size_angst
+        Å/px.
+    margin_px
+        How much of the canvas lies above and to the left of the image; as much or more
+        lies below and to the right. The canvas is periodic: what the transfer function
+        spreads (wavelength x defocus x frequency) needs room here, as does the motion.
+    fading
+        ``(H, W)`` float32 relative change of intensity by what the beam damages.
+    lasting
+        The same for what it does not damage (carbon, foil, ice balls, absorption);
+        ``None`` for nothing.
+    ice_transfer
+        ``(H, W // 2 + 1)`` float32: relative change of intensity for each unit of white
+        noise: 2 CTF envelope sqrt(`ice_phase_power`) / pixel size. ``None`` for no ice.
+    ice_scale
+        ``(h, w)`` float32 factor of the ice in the image, about 1: root of the relative
+        thickness, 0 under foil. It does not move. ``None`` for 1 everywhere.
+
+    Raises
+    ------
+    BadSettings
+        A canvas with an odd side, or shapes that do not fit.
+    """
+
+    pixel_size_angst: float
+    margin_px: int
+    fading: Tensor
+    lasting: Tensor | None = None
+    ice_transfer: Tensor | None = None
+    ice_scale: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        height, width = self.fading.shape
+        if height % 2 or width % 2:
+            raise BadSettings(
+                f"A canvas of {height} x {width} px.", hint="Both sides are even."
+            )
+        half = (height, width // 2 + 1)
+        for given, shape in (
+            (self.lasting, (height, width)),
+            (self.ice_transfer, half),
+        ):
+            if given is not None and tuple(given.shape) != shape:
+                raise BadSettings(
+                    f"A part of {tuple(given.shape)} px in a scene of {shape} px.",
+                    hint="All parts of a scene share its canvas.",
+                )
+
+
+def canvas_shape(shape: tuple[int, int], margin_px: int) -> tuple[int, int]:
+    """Return the smallest canvas with that margin whose transform is quick.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)`` of the image, px.
+    margin_px
+        On each side, px.
+
+    Returns
+    -------
+    tuple of int
+        ``(H, W)``: even, with no prime factor above 7.
+    """
+    height, width = (_quick(side + 2 * margin_px) for side in shape)
+    return height, width
+
+
+def least_margin_px(motion: MotionField) -> int:
+    """Return the margin that a motion needs, px: beyond it, the canvas wraps around.
+
+    Parameters
+    ----------
+    motion
+        The whole motion.
+    """
+    _, shifts = motion.lattice()
+    largest_angst = float(np.abs(shifts).max())
+    return math.ceil(1.1 * largest_angst / motion.pixel_size_angst) + REACH_PX + 1
+
+
+def render_frames(
+    scene: Scene,
+    motion: MotionField,
+    *,
+    voltage_kv: float,
+    dose_e_per_angst2: float,
+    camera_transfer: tuple[Tensor, Tensor] | None = None,
+    b_angst2_per_dose: float = WATER_B_ANGST2_PER_DOSE,
+    generator: Generator,
+) -> Iterator[Tensor]:
+    """Give the expected intensity of one frame after the other.
+
+    Parameters
+    ----------
+    scene
+        What is seen.
+    motion
+        How it moves; has the image's shape and the number of frames.
+    voltage_kv
+        kV, for the damage.
+    dose_e_per_angst2
+        Of each frame, e/Å2: for damage and the walk of water.
+    camera_transfer
+        MTF along y ``(H,)`` and x ``(W // 2 + 1,)`` of the canvas, as
+        `transfer_function` gives it; ``None`` for 1.
+    b_angst2_per_dose
+        How fast water moves, Å2 per e/Å2.
+    generator
+        The source of randomness of the ice; lives where the scene lives.
+
+    Yields
+    ------
+    Tensor
+        ``(h, w)`` float32, 1 where nothing is in the way, nowhere below 0.
+
+    Raises
+    ------
+    BadSettings
+        The canvas has too small a margin for the motion.
+    """
+    _check_margin(scene, motion)
+    synthesis = _Synthesis(scene, motion, camera_transfer)
+    ice = None
+    if scene.ice_transfer is not None:
+        ice = IceMotion(
+            synthesis.canvas,
+            pixel_size_angst=scene.pixel_size_angst,
+            dose_e_per_angst2=dose_e_per_angst2,
+            b_angst2_per_dose=b_angst2_per_dose,
+            generator=generator,
+        )
+    synthesis.fade(
+        _fading(scene, start=0.0, stop=dose_e_per_angst2, voltage_kv=voltage_kv)
+    )
+    later = _fading_on(scene, dose_e_per_angst2, voltage_kv)
+    for frame in range(motion.frame_count):
+        if frame:
+            synthesis.fade(later)
+        if ice is not None:
+            ice.next_frame()
+        yield synthesis.image(frame, ice)
+
+
+class _Synthesis:
+    """The transforms of a scene's parts, and buffers that all frames share."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        motion: MotionField,
+        camera_transfer: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        height, width = scene.fading.shape
+        self.canvas = (height, width)
+        self._scene, self._motion = scene, motion
+        self._fading = _planes(scene.fading)
+        self._lasting = None if scene.lasting is None else _planes(scene.lasting)
+        self._ice_transfer = (
+            None if scene.ice_transfer is None else scene.ice_transfer.T.contiguous()
+        )
+        device = scene.fading.device
+        self._y = torch.fft.fftfreq(height, device=device)
+        self._x = torch.fft.rfftfreq(width, device=device)
+        one = torch.ones((), device=device)
+        self._transfer = camera_transfer or (
+            one.expand(height),
+            one.expand(len(self._x)),
+        )
+        self._sharpening = sharpening(self._y), sharpening(self._x)
+        self._half = torch.empty(
+            (height, width // 2 + 1), dtype=torch.complex64, device=device
+        )
+        self._whole = torch.empty((height, width), device=device)
+
+    def fade(self, factor: Tensor) -> None:
+        self._fading *= factor
+
+    def image(self, frame: int, ice: IceMotion | None) -> Tensor:
+        """Return the expected intensity of a frame."""
+        scale = self._scene.ice_scale
+        moves = bool(self._motion.modes[frame].any())
+        if ice is None or scale is None:
+            contrast = self._placed(frame, ice, with_static=True, moves=moves)
+        else:
+            contrast = self._placed(frame, None, with_static=True, moves=moves)
+            contrast.addcmul_(
+                self._placed(frame, ice, with_static=False, moves=False), scale
+            )
+        contrast += 1
+        return contrast.clamp_(min=0)
+
+    def _placed(
+        self, frame: int, ice: IceMotion | None, *, with_static: bool, moves: bool
+    ) -> Tensor:
+        """Return the contrast in the image, moved as a whole and locally."""
+        self._transform(frame, ice, with_static=with_static, sharpen=moves)
+        margin, (height, width) = self._scene.margin_px, self._motion.shape
+        if not moves:
+            rows, columns = (slice(margin, margin + side) for side in (height, width))
+            return self._whole[rows, columns].clone()
+
+        def shift_px(
+            y: NDArray[np.float64], x: NDArray[np.float64]
+        ) -> NDArray[np.float64]:
+            local: NDArray[np.float64] = (
+                self._motion.local_angst(frame, y, x) / self._scene.pixel_size_angst
+            )
+            return local
+
+        return warp(self._whole, shift_px, shape=self._motion.shape, margin_px=margin)
+
+    def _transform(
+        self, frame: int, ice: IceMotion | None, *, with_static: bool, sharpen: bool
+    ) -> None:
+        y_factor, x_factor = self._factors(frame, sharpen=sharpen)
+        columns = self.canvas[1] // 2 + 1
+        step = _ROWS // 4
+        for start in range(0, columns, step):
+            block = slice(start, min(start + step, columns))
+            planes = self._sum(block, ice, with_static=with_static)
+            spectrum = _turned(planes, y_factor, x_factor[:, block])
+            blur = self._blur(frame, block)
+            if blur is not None:
+                spectrum *= blur
+            waves = torch.complex(spectrum[0], spectrum[1])
+            self._half[:, block] = torch.fft.ifft(waves, dim=1).T
+        for start in range(0, self.canvas[0], _ROWS):
+            rows = slice(start, start + _ROWS)
+            self._whole[rows] = torch.fft.irfft(self._half[rows], n=self.canvas[1])
+
+    def _sum(self, block: slice, ice: IceMotion | None, *, with_static: bool) -> Tensor:
+        """Return the sum of the parts, ``(2, n, H)``, before anything moves."""
+        planes = self._fading[:, block] if with_static else None
+        if planes is not None and self._lasting is not None:
+            planes = planes + self._lasting[:, block]
+        if ice is None or self._ice_transfer is None:
+            return planes if planes is not None else self._fading[:, block]
+        transfer = self._ice_transfer[block]
+        if planes is None:
+            return ice.planes(block) * transfer
+        return torch.addcmul(planes, ice.planes(block), transfer)
+
+    def _factors(self, frame: int, *, sharpen: bool) -> tuple[Tensor, Tensor]:
+        """Return the complex factors along y and x, as ``(2, n)`` planes.
+
+        Global shift, MTF and the filter before the warp. At Nyquist the shift has no
+        partner of the other sign, so its real part is taken.
+        """
+        shift_px = self._motion.global_angst[frame] / self._scene.pixel_size_angst
+        factors = []
+        for frequency, shift, transfer, before_warp in zip(
+            (self._y, self._x), shift_px, self._transfer, self._sharpening, strict=True
+        ):
+            phase = frequency.double() * (-2 * math.pi * float(shift))
+            planes = torch.stack([torch.cos(phase), torch.sin(phase)]).float()
+            planes[1, frequency.abs() == 0.5] = 0
+            planes *= transfer
+            factors.append(planes * before_warp if sharpen else planes)
+        return factors[0], factors[1]
+
+    def _blur(self, frame: int, block: slice) -> Tensor | None:
+        """Return the sinc of the way within the frame, or nothing where it is 1."""
+        way = self._motion.blur_angst[frame] / self._scene.pixel_size_angst
+        if np.abs(way).sum() / 2 < _LEAST_BLUR:
+            return None
+        phase = float(way[1]) * self._x[block, None] + float(way[0]) * self._y
+        if np.abs(way).sum() / 2 > 0.5:
+            return torch.sinc(phase)
+        square = phase.mul_(math.pi).square_()
+        # sin(a)/a to 1e-4 for a half turn's half.
+        blur: Tensor = 1 + square * (-1 / 6 + square * (1 / 120 - square / 5040))
+        return blur
+
+
+def _turned(planes: Tensor, y_factor: Tensor, x_factor: Tensor) -> Tensor:
+    """Multiply by the outer product of two complex factors."""
+    cosine = x_factor[0][:, None] * y_factor[0]
+    cosine.addcmul_(x_factor[1][:, None], y_factor[1], value=-1)
+    sine = x_factor[0][:, None] * y_factor[1]
+    sine.addcmul_(x_factor[1][:, None], y_factor[0])
+    turned = planes * cosine
+    turned[0].addcmul_(planes[1], sine, value=-1)
+    turned[1].addcmul_(planes[0], sine)
+    return turned
+
+
+def _planes(image: Tensor) -> Tensor:
+    """Return the rfft2, columns first, as real and imaginary planes."""
+    spectrum = torch.fft.rfft2(image).T
+    return torch.stack([spectrum.real, spectrum.imag])
+
+
+def _fading(scene: Scene, *, start: float, stop: float, voltage_kv: float) -> Tensor:
+    height, width = scene.fading.shape
+    frequency = radial_frequency(
+        (height, width), scene.pixel_size_angst, device=scene.fading.device
+    )
+    return radial_values(
+        frequency.T.contiguous(),
+        lambda g: damage_filter(
+            g,
+            start_e_per_angst2=start,
+            stop_e_per_angst2=stop,
+            voltage_kv=voltage_kv,
+        ),
+    )
+
+
+def _fading_on(scene: Scene, dose_e_per_angst2: float, voltage_kv: float) -> Tensor:
+    """Return the factor from each frame to the next: exp(-dose / (2 Ne))."""
+    one, two = (
+        _fading(
+            scene,
+            start=n * dose_e_per_angst2,
+            stop=n * dose_e_per_angst2,
+            voltage_kv=voltage_kv,
+        )
+        for n in (0, 1)
+    )
+    return two / one
+
+
+def _quick(side_px: int) -> int:
+    side_px += side_px % 2
+    while not _has_small_factors(side_px):
+        side_px += 2
+    return side_px
+
+
+def _has_small_factors(number: int) -> bool:
+    for factor in (2, 3, 5, 7):
+        while number % factor == 0:
+            number //= factor
+    return number == 1
+
+
+def _check_margin(scene: Scene, motion: MotionField) -> None:
+    height, width = motion.shape
+    least = least_margin_px(motion)
+    spare = min(scene.fading.shape[0] - height, scene.fading.shape[1] - width)
+    if scene.margin_px < least or spare - scene.margin_px < least:
+        raise BadSettings(
+            f"A margin of {scene.margin_px} px around an image that needs {least} px.",
+            hint="Make the canvas with least_margin_px and canvas_shape.",
+        )

@@ -1,0 +1,237 @@
+"""The truth of an acquisition: one Arrow stream, one row an exposure.
+
+A stream can be read while it is written, and what was written before a kill stays. Any
+Arrow reader opens it (``pyarrow.ipc.open_stream``, ``polars.read_ipc_stream``); the
+names say the units.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from icestream.domain.errors import BadSettings
+from icestream.io import guarding_writes
+from icestream.simulate.exposure import FieldParticles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+__all__ = ["TRUTH_NAME", "ExposureTruth", "Truth", "TruthWriter", "read_truth"]
+
+TRUTH_NAME = "truth.arrows"
+"""Name of the file in the folder of an acquisition."""
+
+_META = b"icestream"
+_FLOATS, _SHORTS = pa.list_(pa.float32()), pa.list_(pa.int16())
+_PARTICLES = pa.struct(
+    [("species", _SHORTS)]
+    + [(name, _FLOATS) for name in ("x_px", "y_px", "z_angst")]
+    + [(name, _FLOATS) for name in ("rot_deg", "tilt_deg", "psi_deg")]
+    + [("overlaps", pa.list_(pa.bool_()))]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExposureTruth:
+    """What is true of one exposure and of its files.
+
+    Parameters
+    ----------
+    number
+        From 1.
+    file
+        Path of the image or movie, relative to the folder of the acquisition.
+    taken_at_s
+        Seconds after the first exposure.
+    square, hole, beam_group
+        Where on the grid, and which beam shift; from 1.
+    defect
+        Why it should be rejected; ``None`` for a good one.
+    faults
+        What was done to its files; empty for nothing.
+    pixel_size_angst, voltage_kv, spherical_aberration_mm, amplitude_contrast
+        How it was taken.
+    frame_count, dose_e_per_angst2
+        Frames, and electrons per Å2 that came, in all of them.
+    defocus_u_angst, defocus_v_angst, defocus_angle_deg, phase_shift_deg
+        At the middle of image and ice; conventions of `icestream.engines.ctf`.
+    tilt_deg, tilt_axis_deg
+        Tilt plane, see `icestream.simulate.optics`.
+    beam_tilt_x_mrad, beam_tilt_y_mrad
+        Of the beam.
+    thickness_angst
+        ``(s, s)`` thickness of the ice on a lattice over the image, Å.
+    motion_angst
+        ``(frames, m, m, 2)`` y and x of the shift against frame 0, on a lattice of
+        places from the first to the last pixel, Å.
+    masked
+        ``(k, k)`` share of each of k by k equal parts of the image that film or
+        contaminants cover.
+    particles
+        In and around the image.
+    """
+
+    number: int
+    file: str
+    taken_at_s: float
+    square: int
+    hole: int
+    beam_group: int
+    defect: str | None
+    faults: tuple[str, ...]
+    pixel_size_angst: float
+    voltage_kv: float
+    spherical_aberration_mm: float
+    amplitude_contrast: float
+    frame_count: int
+    dose_e_per_angst2: float
+    defocus_u_angst: float
+    defocus_v_angst: float
+    defocus_angle_deg: float
+    phase_shift_deg: float
+    tilt_deg: float
+    tilt_axis_deg: float
+    beam_tilt_x_mrad: float
+    beam_tilt_y_mrad: float
+    thickness_angst: NDArray[np.float32]
+    motion_angst: NDArray[np.float32]
+    masked: NDArray[np.float32]
+    particles: FieldParticles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Truth:
+    """The truth of a whole acquisition.
+
+    Parameters
+    ----------
+    about
+        What all exposures share: ``shape`` as height and width in px, ``species`` as
+        names, diameters and states, seed, version.
+    exposures
+        In the order in which they were taken.
+    """
+
+    about: dict[str, Any]
+    exposures: tuple[ExposureTruth, ...]
+
+
+_TYPES = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+    "str | None": pa.string(),
+    "tuple[str, ...]": pa.list_(pa.string()),
+    "NDArray[np.float32]": _FLOATS,
+    "FieldParticles": _PARTICLES,
+}
+_FIELDS = {field.name: str(field.type) for field in fields(ExposureTruth)}
+_ARRAYS = [name for name, kind in _FIELDS.items() if kind.startswith("NDArray")]
+
+
+class TruthWriter:
+    """Writes the truth, exposure by exposure; each one is on disk when `add` returns.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if present.
+    about
+        As in `Truth`.
+
+    Raises
+    ------
+    DiskFull, FolderUnavailable
+        The file could not be written.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self._path = path
+        schema = pa.schema([(name, _TYPES[kind]) for name, kind in _FIELDS.items()])
+        self._schema = schema.with_metadata({_META: json.dumps(about).encode()})
+        with guarding_writes(path):
+            self._file = path.open("wb")
+            self._writer = pa.ipc.new_stream(self._file, self._schema)
+            self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with guarding_writes(self._path), self._file:
+            self._writer.close()
+
+    def add(self, exposure: ExposureTruth) -> None:
+        """Append one exposure."""
+        batch = pa.RecordBatch.from_pylist([_row(exposure)], schema=self._schema)
+        with guarding_writes(self._path):
+            self._writer.write_batch(batch)
+            self._file.flush()
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a truth file, also one that is still being written.
+
+    Raises
+    ------
+    BadSettings
+        There is no such file, or it holds something else.
+    """
+    try:
+        with path.open("rb") as file, pa.ipc.open_stream(file) as reader:
+            about = json.loads((reader.schema.metadata or {})[_META])
+            rows = [
+                row for batch in _whole_batches(reader) for row in batch.to_pylist()
+            ]
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise BadSettings(
+            f"{path} is no truth of a simulated acquisition: {error}.",
+            hint=f"Give the {TRUTH_NAME} that `icestream simulate` wrote.",
+        ) from error
+    return Truth(about=about, exposures=tuple(_exposure(row) for row in rows))
+
+
+def _whole_batches(reader: pa.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+    """Give the batches up to one that is only partly there."""
+    while True:
+        try:
+            yield reader.read_next_batch()
+        except (StopIteration, pa.ArrowInvalid, OSError):
+            return
+
+
+def _row(exposure: ExposureTruth) -> dict[str, Any]:
+    row = {name: getattr(exposure, name) for name in _FIELDS}
+    for name in _ARRAYS:
+        row[name] = np.asarray(row[name], dtype=np.float32).reshape(-1)
+    row["faults"] = list(exposure.faults)
+    row["particles"] = asdict(exposure.particles)
+    return row
+
+
+def _exposure(row: dict[str, Any]) -> ExposureTruth:
+    for name in _ARRAYS:
+        row[name] = np.array(row[name], dtype=np.float32)
+    frames = row["frame_count"]
+    side = round((row["motion_angst"].size / (2 * frames)) ** 0.5)
+    row["motion_angst"] = row["motion_angst"].reshape(frames, side, side, 2)
+    for name in ("thickness_angst", "masked"):
+        row[name] = row[name].reshape(round(row[name].size ** 0.5), -1)
+    row["faults"] = tuple(row["faults"])
+    kinds = {"species": np.int16, "overlaps": np.bool_}
+    row["particles"] = FieldParticles(
+        **{
+            name: np.array(values, dtype=kinds.get(name, np.float64))
+            for name, values in row["particles"].items()
+        }
+    )
+    return ExposureTruth(**row)

@@ -1,0 +1,212 @@
+"""Move an image by a smooth field, accurately up to nine tenths of Nyquist.
+
+Interpolation in two steps, as in non-uniform Fourier transforms: a filter in Fourier
+space (`sharpening`, which costs nothing where the image comes from there), then a
+kernel of six pixels along each axis, x first: exp(beta (sqrt(1 - (x/3)^2) - 1)) of
+Barnett, Magland & af Klinteberg, SIAM J. Sci. Comput. 41 (2019) C479.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["REACH_PX", "sharpening", "warp"]
+
+REACH_PX = 4
+"""Pixels that must be there beyond those that a shift points at."""
+
+_HALF_WIDTH_PX = 3.0
+_BETA = 9.5
+_TAPS = (-3, -2, -1, 0, 1, 2, 3)
+_ROWS = (64, 32, 16, 8)
+_NODE_PX = 16
+# The most that a shift may change over a strip, px; below the second, one set of
+# weights serves the strip.
+_MOST_PX = 0.12
+_EVEN_PX = 0.02
+
+
+def sharpening(frequency_per_px: Tensor) -> Tensor:
+    """Return the filter that an image must pass before `warp`, along one axis.
+
+    Parameters
+    ----------
+    frequency_per_px
+        ``(n,)``, 1/px, between -0.5 and 0.5.
+
+    Returns
+    -------
+    Tensor
+        ``(n,)`` float32: the least squares answer over all shifts, K / sum K_k^2 with
+        the kernel's transform K at the frequency and K_k at its aliases.
+    """
+    frequency = frequency_per_px.abs().double()
+    x = torch.linspace(-_HALF_WIDTH_PX, _HALF_WIDTH_PX, 601, dtype=torch.float64)
+    kernel = _kernel(x)
+    # The transform is smooth: lines between 512 nodes a pixel are exact to 1e-5.
+    nodes = torch.linspace(0, 2.5, 1281, dtype=torch.float64)
+    table = torch.trapezoid(kernel * torch.cos(2 * math.pi * nodes[:, None] * x), x)
+    knots, values = nodes.numpy(), table.numpy()
+    wanted = frequency.cpu().numpy()
+    aliases = [np.interp(np.abs(wanted + k), knots, values) for k in (-2, -1, 0, 1, 2)]
+    power = sum(alias**2 for alias in aliases)
+    return torch.from_numpy(aliases[2] / power).float().to(frequency_per_px.device)
+
+
+def warp(
+    image: Tensor,
+    shift_px: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    *,
+    shape: tuple[int, int],
+    margin_px: int,
+) -> Tensor:
+    """Return ``image(x - d(x))`` for a smooth shift d.
+
+    Parameters
+    ----------
+    image
+        ``(H, W)`` float32 that has passed `sharpening` along both axes; larger than
+        the result by the margin on each side.
+    shift_px
+        Takes y and x, broadcast, px of the result, and gives ``(*broadcast, 2)`` y and
+        x of the shift, px. It changes by less than 1 px in 64 px.
+    shape
+        ``(h, w)`` of the result, px.
+    margin_px
+        How much of ``image`` lies above and to the left of the result; at least the
+        largest shift and `REACH_PX`.
+
+    Returns
+    -------
+    Tensor
+        ``(h, w)`` float32.
+
+    Notes
+    -----
+    Error of a plane wave, root mean square, as measured: where the shift does not
+    change, 0.02 % at 0.5, 0.4 % at 0.8 and 1.2 % at 0.9 of Nyquist. Where it changes
+    by 1e-3 a pixel (2 px from the middle to the border of 4096 px), 0.6 and 1.5 % at
+    0.5 and 0.9; by 2e-3, 0.7 and 2.3 %; by 5e-3, 1.3 and 6 %: the first step shears the
+    image, and the second's filter was made without. Weights are exact along x and go
+    linearly over a strip of rows.
+    """
+    height, width = shape
+    x_nodes = _nodes(width)
+    above_px = margin_px - REACH_PX
+    middle = image.new_empty((height + 2 * above_px, width))
+    rows = _strip_rows(shift_px, shape)
+    y_edges = _edges(middle.shape[0], rows) - above_px
+    # The second pass will look at y - dy, so the first takes the shift of y + dy.
+    dy = shift_px(y_edges[:, None], x_nodes[None, :])[..., 0]
+    dy = shift_px(y_edges[:, None] + dy, x_nodes[None, :])[..., 0]
+    dx = shift_px(y_edges[:, None] + dy, x_nodes[None, :])[..., 1]
+    first = image[REACH_PX : REACH_PX + middle.shape[0]]
+    _pass(first, middle, _at_columns(dx, middle), margin_px, rows, axis=1)
+    y_edges = _edges(height, rows)
+    dy = shift_px(y_edges[:, None], x_nodes[None, :])[..., 0]
+    result = image.new_empty(shape)
+    _pass(middle, result, _at_columns(dy, result), above_px, rows, axis=0)
+    return result
+
+
+def _pass(
+    source: Tensor, out: Tensor, shift: Tensor, offset: int, rows: int, *, axis: int
+) -> None:
+    """Interpolate along one axis; ``shift`` is ``(strips + 1, w)`` at strip edges."""
+    whole = torch.round((shift[:-1] + shift[1:]) / 2)
+    ramp = (torch.arange(rows, device=out.device) / rows)[:, None]
+    changes = (shift[1:] - shift[:-1]).abs().amax(dim=1).tolist()
+    taps = torch.tensor(_TAPS, device=out.device, dtype=torch.float32)[:, None]
+    for number, change in enumerate(changes):
+        strip = slice(number * rows, min((number + 1) * rows, out.shape[0]))
+        rest = shift[number : number + 2] - whole[number]
+        if change < _EVEN_PX:
+            start, growth = _kernel(taps - rest.mean(dim=0)), None
+        else:
+            start = _kernel(taps - rest[0])
+            growth = _kernel(taps - rest[1]) - start
+        for columns, step in _segments(whole[number]):
+            views = _views(source, strip, columns, offset - step, axis)
+            target = out[strip, columns]
+            _weigh(views, start[:, columns], target)
+            if growth is not None:
+                change_in_strip = torch.empty_like(target)
+                _weigh(views, growth[:, columns], change_in_strip)
+                target.addcmul_(change_in_strip, ramp[: target.shape[0]])
+
+
+def _weigh(views: list[Tensor], weights: Tensor, out: Tensor) -> None:
+    torch.mul(views[0], weights[0], out=out)
+    for view, weight in zip(views[1:], weights[1:], strict=True):
+        out.addcmul_(view, weight)
+
+
+def _views(
+    source: Tensor, rows: slice, columns: slice, offset: int, axis: int
+) -> list[Tensor]:
+    """Return the source as each tap sees it: at ``offset - tap`` along the axis."""
+    if axis == 0:
+        return [
+            source[rows.start + offset - tap : rows.stop + offset - tap, columns]
+            for tap in _TAPS
+        ]
+    return [
+        source[rows, columns.start + offset - tap : columns.stop + offset - tap]
+        for tap in _TAPS
+    ]
+
+
+def _segments(whole: Tensor) -> list[tuple[slice, int]]:
+    """Return runs of columns with the same whole shift, and that."""
+    values, counts = torch.unique_consecutive(whole, return_counts=True)
+    stops = torch.cumsum(counts, dim=0).tolist()
+    starts = [0, *stops[:-1]]
+    return [
+        (slice(start, stop), int(value))
+        for start, stop, value in zip(starts, stops, values.tolist(), strict=True)
+    ]
+
+
+def _kernel(x_px: Tensor) -> Tensor:
+    """Return the kernel less its value at the edge, so that it is 0 from there on."""
+    inside = (x_px * x_px).mul_(-1 / _HALF_WIDTH_PX**2).add_(1).clamp_(min=0).sqrt_()
+    return inside.sub_(1).mul_(_BETA).exp_().sub_(math.exp(-_BETA)).clamp_(min=0)
+
+
+def _strip_rows(
+    shift_px: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    shape: tuple[int, int],
+) -> int:
+    """Return how many rows a strip may have for its weights to go linearly."""
+    y, x = _edges(shape[0], _ROWS[0]), _nodes(shape[1])
+    change = np.abs(np.diff(shift_px(y[:, None], x[None, :]), axis=0)).max()
+    fits = [rows for rows in _ROWS if change * rows <= _MOST_PX * _ROWS[0]]
+    return fits[0] if fits else _ROWS[-1]
+
+
+def _edges(height_px: int, rows: int) -> NDArray[np.float64]:
+    strips = math.ceil(height_px / rows)
+    return np.linspace(0, strips * rows, strips + 1, dtype=np.float64)
+
+
+def _nodes(width_px: int) -> NDArray[np.float64]:
+    count = max(math.ceil(width_px / _NODE_PX), 1) + 1
+    return np.linspace(0, width_px - 1, count)
+
+
+def _at_columns(shift: NDArray[np.float64], like: Tensor) -> Tensor:
+    """Return the shift at every column: lines between the nodes."""
+    coarse = torch.from_numpy(shift).to(like)
+    return torch.nn.functional.interpolate(
+        coarse[None], size=like.shape[1], mode="linear", align_corners=True
+    )[0]
