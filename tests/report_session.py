@@ -533,6 +533,6 @@ def spread_times(ledger: Path, *, span_s: float) -> None:
             "WHERE moment.key = event.key AND kind = 'arrived'"
         )
         connection.execute(
-            "UPDATE attempt SET started = moment.time + 4 FROM moment "
-            "WHERE moment.key = attempt.key"
+            "UPDATE event SET time = moment.time + 4 FROM moment "
+            "WHERE moment.key = event.key AND kind IN ('succeeded', 'decided')"
         )

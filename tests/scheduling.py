@@ -240,7 +240,7 @@ class Desk:
         self.time = 0.0
         self.flights: list[Flight] = []
         self.delivered: list[Delivered] = []
-        self.sources: dict[str, dict[str, str | None]] = {
+        self.sources: dict[str, dict[str, str]] = {
             name: {}
             for name, spec in workflow.runs.items()
             if spec.shape is Shape.SOURCE
@@ -287,11 +287,6 @@ class Desk:
         self.items[f"{content}/out"] = ("file", content)
         return self.send(ev.Arrived(run, key, content, acquisition))
 
-    def withdraw(self, run: str, key: str) -> None:
-        if key in self.sources[run]:
-            self.sources[run][key] = None
-        self.send(ev.Withdrawn(run, key, "vanished"))
-
     def close(self, *runs: str) -> None:
         for run in runs or self.sources:
             self.send(ev.Closed(run))
@@ -307,6 +302,11 @@ class Desk:
         if (run, key) in self.tables.tasks:
             self.overrides[run, key] = accepted
         self.send(ev.Overridden(run, key, accepted))
+
+    def retry(self, run: str) -> list[Instruction]:
+        """Let all quarantined keys of a run go again."""
+        keys = [key for name, key in self.tables.tasks if name == run]
+        return [one for key in keys for one in self.send(ev.Retried(run, key))]
 
     def tick(self, seconds: float = 0.0) -> None:
         self.time += seconds

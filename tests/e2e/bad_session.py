@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,14 @@ def make_session(folder: Path, watched: Path, *changes: str) -> Session:
 @contextmanager
 def running(session: Session, **limits: float) -> Iterator[Service]:
     """A service at work in a thread; what ended it too early is raised here."""
+    with _at_work(session, **limits) as (service, _):
+        yield service
+
+
+@contextmanager
+def _at_work(
+    session: Session, **limits: float
+) -> Iterator[tuple[Service, Future[None]]]:
     with writer_lock(session.lock_path):
         ledger = Ledger(session.ledger_path)
         service = Service(
@@ -64,7 +72,7 @@ def running(session: Session, **limits: float) -> Iterator[Service]:
         with ThreadPoolExecutor(1) as threads:
             work = threads.submit(service.run)
             try:
-                yield service
+                yield service, work
             finally:
                 service.stop()
                 wait([work], timeout=30)
@@ -121,15 +129,10 @@ def main() -> None:
 
 def _try(folder: Path) -> tuple[str, str]:
     try:
-        with running(Session(folder)) as service:
+        with _at_work(Session(folder)) as (service, work):
             board = service.scheduler.board
             service.command(service.finish)
-
-            def over() -> bool:
-                is_paused = board.runs[""].paused is not None
-                return is_paused or service.scheduler.is_finished()
-
-            wait_for(over)
+            wait_for(lambda: board.runs[""].paused is not None or work.done())
             return "paused", str(board.runs[""].paused)
     except IcestreamError as error:
         return type(error).__name__, str(error)

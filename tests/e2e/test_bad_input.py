@@ -279,7 +279,9 @@ def test_missing_permissions_are_named_and_lose_nothing(
     said = as_nobody([tmp_path / name for name in made], tmp_path)
     for path in closed.values():
         path.chmod(0o755)
-    assert said["image"] == said["listing"] == ("paused", "None")
+    assert said["image"] == ("paused", "None")
+    assert said["listing"][0] == "SourceUnavailable"
+    assert "listing_watched" in said["listing"][1]
     state, reason = ingest(made["image"])["a.mrc"]
     assert state == "unreadable"
     assert "permission denied" in reason
@@ -287,7 +289,7 @@ def test_missing_permissions_are_named_and_lose_nothing(
     assert state == "unreadable"
     assert "Permission denied" in reason
     assert said["session"][0] == "FolderUnavailable"
-    assert "session/ledger.lock cannot be made" in said["session"][1]
+    assert "session/ledger.lock cannot be written" in said["session"][1]
     assert said["settings"][0] == "FolderUnavailable"
     assert "session.yaml cannot be read: Permission denied" in said["settings"][1]
     assert said["ledger"][0] == "LedgerUnusable"

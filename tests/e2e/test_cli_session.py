@@ -96,10 +96,10 @@ class Visit:
         raise AssertionError(f"It did not come to pass: {status}")
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[subprocess.Popen[str]]:
+    def started(self, *options: str) -> Iterator[subprocess.Popen[str]]:
         """A running service, in a process group of its own; none of it stays."""
         with subprocess.Popen(
-            [*_PROGRAM, "start", str(self.session)],
+            [*_PROGRAM, "start", str(self.session), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -213,6 +213,25 @@ def test_stop_when_finished(visit: Visit, images: Sequence[Path]) -> None:
         code, out, err = _end(process)
         assert code == 0, err
         assert "1 exposure: 1 accepted" in out
+
+
+def test_a_source_that_never_comes_ends_with_a_code_of_its_own(visit: Visit) -> None:
+    with visit.started("--finish") as process:
+        code, out, err = _end(process)
+    assert code == 5, err
+    assert "0 exposures" in out
+    assert "source 'grid' is unavailable since" in err
+    assert "watched does not exist yet" in " ".join(err.split())
+
+
+def test_a_service_whose_socket_was_removed(visit: Visit) -> None:
+    with visit.started() as process:
+        visit.wait_for(_is_running)
+        (visit.session / "control.sock").unlink()
+        icestream("stop", visit.session, code=4)
+        process.terminate()  # as the hint says
+        code, _, said = _end(process)
+    assert code == 143, said
 
 
 @pytest.mark.parametrize("times", [1, 2])

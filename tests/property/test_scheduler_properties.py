@@ -67,11 +67,6 @@ class History(RuleBasedStateMachine):
         self.desk.arrive(run, key, revision, **fields)
         assert not self.desk.arrive(run, key, revision, **fields), "nothing is new"
 
-    @precondition(lambda self: self.desk.board.exposures)
-    @rule(run=SOURCES, key=KEYS)
-    def withdraw(self, run: str, key: str) -> None:
-        self.desk.withdraw(run, key)
-
     @rule(run=SOURCES)
     def close(self, run: str) -> None:
         self.desk.close(run)
@@ -162,7 +157,10 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: bool(_quarantined(self.desk)))
     @rule(run=RUNS, key=KEYS | st.none())
     def retry(self, run: str, key: str | None) -> None:
-        self.desk.send(ev.Retried(run, key))
+        if key is None:
+            self.desk.retry(run)
+        else:
+            self.desk.send(ev.Retried(run, key))
 
     @precondition(lambda self: self.desk.board.exposures)
     @rule(run=GATES, key=KEYS, accepted=st.sampled_from([True, False, None]))
@@ -203,7 +201,7 @@ class History(RuleBasedStateMachine):
         scheduling.check_board(desk)
         scheduling.check_finished(desk)
         for run in desk.workflow.runs:
-            desk.send(ev.Retried(run))
+            desk.retry(run)
         desk.drive_through()
         scheduling.check_finished(desk)
         assert not _quarantined(desk)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,10 +13,16 @@ import pytest
 import typer
 from typer.main import get_command
 
-from icestream.cli.app import COMMANDS, build_app, main
+from icestream.cli import main
+from icestream.cli.app import COMMANDS, build_app
 from icestream.cli.exits import guarded
 from icestream.domain import errors
-from icestream.streaming.control import writer_lock
+from icestream.streaming.control import (
+    ServiceState,
+    ServiceStatus,
+    find_service,
+    writer_lock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,6 +129,7 @@ def test_every_option_is_on_the_reference_page(name: str) -> None:
         (errors.FolderUnavailable("Gone."), 4),
         (errors.DiskFull("Full."), 4),
         (errors.ServiceUnreachable("No answer."), 4),
+        (errors.SourceUnavailable("Gone."), 5),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -260,6 +268,8 @@ def test_pause_set_resume_without_a_service(run: Run, tmp_path: Path) -> None:
         (["set", "ctf.no_such=1"], 2),
         (["set", "ctf.box_px=many"], 2),
         (["accept", "ctf", "a.mrc"], 2),
+        (["accept", "ctf_limits"], 2),
+        (["accept"], 2),
         (["reject", "ctf_limits", "a.mrc"], 2),
         (["retry", "--key", "a.mrc"], 2),
     ],
@@ -271,6 +281,90 @@ def test_commands_that_cannot_be(
     found, _, err = run(args[0], session, *args[1:])
     assert found == code
     assert err.startswith("Error: ")
+
+
+def test_the_only_gate_need_not_be_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = _new(run, tmp_path)
+    for command in ("accept", "reject", "reset"):
+        code, _, err = run(command, session, "grid/a.mrc")
+        assert code == 2
+        assert "Gate 'ctf_limits' knows no exposure 'grid/a.mrc'" in err
+    monkeypatch.chdir(session)
+    assert "Gate 'ctf_limits' knows no exposure" in run("accept", "grid/a.mrc")[2]
+    assert "No exposure is given for 'ctf_limits'" in run("accept", "ctf_limits")[2]
+    monkeypatch.chdir(tmp_path)
+    assert "is no session" in run("accept", "grid/a.mrc")[2]
+
+
+def test_of_several_gates_one_must_be_named(run: Run, tmp_path: Path) -> None:
+    session = _new(run, tmp_path)
+    path = session / "session.yaml"
+    more = "  strict:\n    protocol: ctf_limits\n    inputs: {ctf: ctf.ctf}\n"
+    path.write_text(path.read_text().replace("\nruns:\n", f"\nruns:\n{more}"))
+    code, _, err = run("accept", session, "grid/a.mrc")
+    assert code == 2
+    assert "Name the gate" in err
+    assert "There are: strict, ctf_limits." in err
+    assert "Gate 'strict' knows no" in run("accept", session, "strict", "grid/a.mrc")[2]
+
+
+def test_setting_what_is_set_already_changes_nothing(run: Run, tmp_path: Path) -> None:
+    session = _new(run, tmp_path)
+    path = session / "session.yaml"
+    run("set", session, "ctf_limits.resolution_max_angst=6")
+    path.write_text(path.read_text() + "\n# by   hand\n")
+    before, status = path.read_bytes(), path.stat()
+    revisions = _count(session, "revision")
+    code, out, _ = run("set", session, "ctf_limits.resolution_max_angst=6.0")
+    assert (code, out.partition(":")[0]) == (0, "Nothing has changed")
+    assert path.read_bytes() == before
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    assert _count(session, "revision") == revisions
+    assert (
+        run("set", session, "title=Other")[1] == "Changed: session.yaml, but no run.\n"
+    )
+
+
+def _count(session: Path, table: str) -> int:
+    connection = sqlite3.connect(session / "ledger.db")
+    try:
+        found: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    finally:
+        connection.close()
+    return found
+
+
+def test_stop_names_who_holds_a_session_that_answers_nobody(
+    run: Run, tmp_path: Path
+) -> None:
+    session = _new(run, tmp_path)
+    with writer_lock(session / "ledger.lock"):
+        code, out, err = run("stop", session)
+    assert (code, out) == (4, "")
+    assert f"Process {os.getpid()} holds the session" in err
+    assert f"`kill {os.getpid()}`" in err
+
+
+def test_a_signature_of_somebody_else_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.lock"
+    nobody = tmp_path / "control.sock"
+    assert find_service(nobody, path) == ServiceStatus(ServiceState.STOPPED)
+    with writer_lock(path):
+        mine = find_service(nobody, path)
+        assert mine == ServiceStatus(ServiceState.BUSY, os.getpid())
+        signed = json.loads(path.read_text())
+        signed["started_ticks"] += 1  # the pid is in use again
+        for text in (json.dumps(signed), "123\n", "{}", ""):
+            path.write_text(text)
+            assert find_service(nobody, path) == ServiceStatus(ServiceState.BUSY)
+            with (
+                pytest.raises(errors.SessionInUse, match="by another process"),
+                writer_lock(path),
+            ):
+                pass
+    assert find_service(nobody, path) == ServiceStatus(ServiceState.STOPPED)
 
 
 # Around -----------------------------------------------------------------------------

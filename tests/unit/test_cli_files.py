@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from icestream.cli.app import main
+from icestream.cli import main
 from icestream.io import read_stack, write_mrc
 from icestream.simulate import simulate_acquisition
 

@@ -20,7 +20,6 @@ EVENTS: list[ev.Event] = [
     ev.Arrived(
         "movies", "µ/ä", "c1", {"voltage_kv": 300.0, "tilt_deg": None, "hole": [1, "x"]}
     ),
-    ev.Withdrawn("movies", "a", "vanished"),
     ev.Closed("movies"),
     ev.Started("ctf", "a", "c1", 2, "gpu0"),
     ev.Started("classes", "", "0f", 1, "gpu0"),
@@ -32,7 +31,6 @@ EVENTS: list[ev.Event] = [
     ev.Overridden("limit", "a", accepted=None),
     ev.Overridden("limit", "a", accepted=False),
     ev.Updated("classes", "0f", 12),
-    ev.Retried("ctf"),
     ev.Retried("ctf", "a"),
     ev.Paused(None, "lunch"),
     ev.Paused("ctf", "lunch"),

@@ -14,9 +14,9 @@ import tifffile
 import report_session
 from icestream.domain.errors import FolderUnavailable, InternalError
 from icestream.io import write_mrc
+from icestream.io.relion import safe_name
 from icestream.io.star import star_rows
 from icestream.report import export_star
-from icestream.report.project import safe_name
 from icestream.streaming.reader import LedgerReader
 from icestream.streaming.records import decode
 

@@ -24,7 +24,13 @@ from icestream.domain.errors import (
     ItemError,
 )
 from icestream.streaming import schema
-from icestream.streaming.control import ControlServer, request
+from icestream.streaming.control import (
+    ControlServer,
+    ServiceState,
+    ServiceStatus,
+    find_service,
+    request,
+)
 from icestream.streaming.dispatch import product_stem
 from icestream.streaming.execution import (
     Envelope,
@@ -388,7 +394,7 @@ def at_work(session: Session) -> Iterator[Service]:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        wait_for(lambda: found and session.is_running())
+        wait_for(lambda: found and session.service().pid)
         yield found[0]
         assert not errors
     finally:
@@ -501,6 +507,15 @@ def test_a_socket_that_was_left_over_is_replaced(session: Session) -> None:
         dead.bind(str(session.socket_path))
     with at_work(session):
         assert request(session.socket_path, "ping") == os.getpid()
+
+
+def test_a_socket_that_was_removed_does_not_hide_who_has_the_session(
+    session: Session,
+) -> None:
+    with at_work(session):
+        session.socket_path.unlink()
+        found = find_service(session.socket_path, session.lock_path)
+        assert found == ServiceStatus(ServiceState.BUSY, os.getpid())
 
 
 # The session's own pause ----------------------------------------------------------

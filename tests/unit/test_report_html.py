@@ -10,7 +10,8 @@ import pytest
 
 import report_session
 from icestream.report import read_results, write_report
-from icestream.report.series import Point, thinned
+from icestream.report.chart import over_time
+from icestream.report.series import Point, Series, thinned
 from icestream.streaming.reader import LedgerReader
 
 if TYPE_CHECKING:
@@ -220,6 +221,28 @@ def test_thinning_keeps_the_extremes() -> None:
     assert len(kept) <= 300
     assert {points[1234], points[4321], points[0]} <= set(kept)
     assert [one.order for one in kept] == sorted(one.order for one in kept)
+
+
+def test_dots_are_large_where_there_are_few() -> None:
+    def width(count: int) -> float:
+        points = tuple(Point(n, float(n), 1, False) for n in range(1, count + 1))
+        series = Series(title="x", unit="", points=points, limits=(), digits=0)
+        found = re.search(
+            r'class="dot g1" stroke-width="([\d.]+)"',
+            over_time(series, clocks=(), count=count),
+        )
+        assert found is not None
+        return float(found[1])
+
+    assert width(3) == width(12) == 9.0
+    assert 9.0 > width(80) > width(5000) == 3.6
+
+
+def test_seconds_are_no_rate_per_hour_on_the_page(made: Made) -> None:
+    for running in (True, False):
+        text = made.page(running=running).text
+        assert "Processed so far" in text
+        assert " per hour</small>" not in text.replace("a rate per hour</small>", "")
 
 
 def _unescaped(page: Page) -> str:

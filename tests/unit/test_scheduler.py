@@ -66,6 +66,21 @@ def joined(*, optional: Sequence[str] = ("mask",)) -> Desk:
     )
 
 
+def judged() -> Desk:
+    """Movies, a gate that a person has let key ``a`` pass, motion, ctf."""
+    desk = desk_of(
+        source("movies"),
+        gate("limit", "movie", movie="movies.out"),
+        per_item("motion", movie="limit.accepted"),
+        per_item("ctf", micrograph="motion.out"),
+        aggregate("classes", "ctf.out"),
+    )
+    desk.arrive("movies", "a")
+    desk.override("limit", "a", True)
+    desk.decide("limit", "a")
+    return desk
+
+
 def started(policy: Policy | None = None) -> Desk:
     """A chain whose motion of key ``a`` runs."""
     desk = chain(policy)
@@ -98,29 +113,27 @@ class TestStates:
         assert desk.state("ctf", "a") is State.READY
 
     def test_skipped_when_a_required_input_is_absent(self) -> None:
-        desk = chain()
-        desk.arrive("movies", "a")
-        desk.withdraw("movies", "a")
+        desk = judged()
+        desk.override("limit", "a", False)
         assert desk.state("motion", "a") is State.SKIPPED
-        assert desk.task("motion", "a").reason == "vanished"
+        assert desk.task("motion", "a").reason == "limit rejected it by hand"
         assert desk.state("ctf", "a") is State.SKIPPED
 
     def test_skipped_goes_again_when_the_input_comes_back(self) -> None:
-        desk = chain()
-        desk.arrive("movies", "a")
-        desk.withdraw("movies", "a")
-        desk.arrive("movies", "a")
+        desk = judged()
+        desk.override("limit", "a", False)
+        desk.override("limit", "a", True)
         assert desk.state("motion", "a") is State.READY
         assert desk.state("ctf", "a") is State.WAITING
 
     def test_done_is_withdrawn_with_its_input(self) -> None:
-        desk = chain()
-        desk.arrive("movies", "a")
+        desk = judged()
         desk.drive()
-        desk.withdraw("movies", "a")
+        desk.override("limit", "a", False)
         assert desk.state("ctf", "a") is State.SKIPPED
         assert desk.tables.changes[-1].kind is ChangeKind.WITHDRAWN
-        assert not desk.tables.standing
+        standing = {str(port) for port, _ in desk.tables.standing}
+        assert standing == {"movies.out", "limit.rejected"}
 
     def test_a_task_that_merely_waited_in_a_lost_slot_is_not_to_blame(self) -> None:
         desk = started(Policy(lost_attempts=1))
@@ -248,9 +261,10 @@ class TestStates:
         assert desk.state("motion", "a") is State.FAILED
 
     def test_skipped_waits_for_no_time(self) -> None:
-        desk = started()
+        desk = judged()
+        desk.start()
         fail(desk, Fault.LOST)
-        desk.withdraw("movies", "a")
+        desk.override("limit", "a", False)
         assert desk.state("motion", "a") is State.SKIPPED
         assert desk.scheduler.next_due() is None
 
@@ -310,7 +324,7 @@ class TestRetry:
         desk.close()
         desk.drive(bad=[("motion", "a"), ("motion", "b")])
         assert desk.scheduler.is_finished()
-        desk.send(ev.Retried("motion"))
+        desk.retry("motion")
         assert not desk.scheduler.is_finished()
         desk.drive()
         check_finished(desk)
@@ -318,7 +332,7 @@ class TestRetry:
 
     def test_only_what_is_quarantined(self) -> None:
         desk = started()
-        assert not desk.send(ev.Retried("motion"))
+        assert not desk.retry("motion")
         assert not desk.send(ev.Retried("motion", "unknown"))
 
 
@@ -363,7 +377,7 @@ class TestLateAndTwice:
         fail(desk, fault, wait_s=5.0 if fault is Fault.INCOMPLETE else None)
         twice = desk.delivered[-1]
         assert not desk.send(twice)
-        desk.send(ev.Retried("motion"))
+        desk.retry("motion")
         desk.resume_all()
         desk.tick(10.0)
         assert desk.state("motion", "a") is State.READY
@@ -390,10 +404,6 @@ class TestLateAndTwice:
         desk.drive()
         assert not desk.arrive("movies", "a", voltage=300)
         assert desk.scheduler.is_finished()
-
-    def test_withdrawing_what_never_came(self) -> None:
-        desk = chain()
-        assert not desk.send(ev.Withdrawn("movies", "a", "vanished"))
 
 
 class TestAcquisition:
@@ -545,7 +555,8 @@ class TestGates:
         desk.arrive("movies", "a")
         desk.drive()
         desk.override("limit", "a", True)
-        desk.withdraw("movies", "a")
+        desk.arrive("movies", "a", 1)
+        desk.drive(bad=[("ctf", "a")])
         task = desk.task("limit", "a")
         assert task.state is State.SKIPPED
         assert task.verdict is None
@@ -677,16 +688,18 @@ class TestJoins:
     def test_a_union_takes_the_first_port_that_has_the_key(self) -> None:
         desk = desk_of(
             source("movies"),
+            gate("limit", "movie", movie="movies.out"),
             source("imports"),
-            per_item("m", x="movies.out imports.out"),
+            per_item("m", x="limit.accepted imports.out"),
         )
         desk.arrive("imports", "a")
         desk.drive()
         assert desk.inputs("m", "a") == {"x": ("file", "imports-a-0")}
         desk.arrive("movies", "a")
+        desk.override("limit", "a", True)
         desk.drive()
         assert desk.inputs("m", "a") == {"x": ("file", "movies-a-0")}
-        desk.withdraw("movies", "a")
+        desk.override("limit", "a", False)
         desk.drive()
         assert desk.inputs("m", "a") == {"x": ("file", "imports-a-0")}
 
@@ -726,10 +739,23 @@ class TestAggregates:
         desk.drive()
         state = desk.board.runs["classes"]
         assert (state.cursor, state.head, state.closed) == (2, 2, True)
-        desk.withdraw("movies", "a")
+        desk.arrive("movies", "a", 1)
         assert not desk.board.runs["classes"].closed
+        desk.close()
         desk.drive()
         check_finished(desk)
+
+    def test_takes_out_what_is_rejected_and_takes_it_in_again(self) -> None:
+        desk = judged()
+        desk.close()
+        desk.drive()
+        for accepted in (False, True):
+            desk.override("limit", "a", accepted)
+            assert not desk.board.runs["classes"].closed
+            desk.drive()
+            counted = desk.checkpoints["classes", "classes#0"][1]
+            assert bool(counted) is accepted
+            check_finished(desk)
 
     def test_one_update_at_a_time(self) -> None:
         desk = self.classes()

@@ -5,17 +5,23 @@ from __future__ import annotations
 import shutil
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
 
-from icestream.domain.errors import BadSettings, DiskFull, LedgerUnusable
+from icestream.domain.errors import (
+    BadSettings,
+    DiskFull,
+    FolderUnavailable,
+    LedgerUnusable,
+    SourceUnavailable,
+)
 from icestream.streaming import schema
 from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.ledger import Ledger
 from icestream.streaming.plan import Plan, Run
-from icestream.streaming.protocol import Resources
+from icestream.streaming.protocol import Resources, Sighting, SightingState
 from icestream.streaming.reader import LedgerReader
 from icestream.streaming.recorder import Limits
 from icestream.streaming.records import decode
@@ -23,10 +29,21 @@ from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.service import Service
 from icestream.streaming.tasks import State
 from icestream.streaming.workflow import Port
-from small import Add, Both, Join, Number, Sum, Total, small_plan, wait_for
+from small import (
+    Add,
+    Both,
+    Join,
+    Number,
+    Numbers,
+    NumbersParams,
+    Sum,
+    Total,
+    small_plan,
+    wait_for,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -344,3 +361,77 @@ def test_a_ledger_that_cannot_grow_loses_nothing(tmp_path: Path) -> None:
         ledger.close()
     run(tmp_path, small_plan(count=500))
     assert len(values(tmp_path, "join")) == 500
+
+
+# Sources that stay away -------------------------------------------------------------
+
+
+class AwayParams(NumbersParams):
+    """Numbers that lie in a folder."""
+
+    folder: str = "/data/"
+
+
+class Away(Numbers):
+    """Numbers, then nothing but trouble: polls that fail, or a place that has gone."""
+
+    name: ClassVar = "away"
+    Params: ClassVar = AwayParams
+    returns_after: ClassVar = 10**9
+    is_told: ClassVar = False
+
+    def __init__(self, params: NumbersParams) -> None:
+        super().__init__(params)
+        self.polls = 0
+
+    def poll(self) -> Sequence[Sighting]:
+        self.polls += 1
+        if self.polls == 1:
+            return super().poll()
+        if self.is_told:
+            gone = self.polls == 2
+            place = SightingState.VANISHED if gone else SightingState.IGNORED
+            is_news = gone or self.polls == self.returns_after
+            return [Sighting(path="/data", state=place, reason="is gone")] * is_news
+        if self.polls < self.returns_after:
+            raise FolderUnavailable("The folder /data is gone.")
+        return []
+
+
+def away_plan() -> Plan:
+    numbers = (Port("away", "number"),)
+    return Plan(
+        [
+            Run.of("away", Away, params={"count": 3}),
+            Run.of("add", Add, inputs={"number": numbers}),
+        ]
+    )
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_source_that_stays_away_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    monkeypatch.setattr(Away, "is_told", is_told)
+    why = ".* is gone" if is_told else "The folder /data is gone"
+    pattern = rf"source 'away' is unavailable since \d{{4}}-.*: {why}\. Bring it back"
+    with pytest.raises(SourceUnavailable, match=pattern):
+        run(tmp_path, away_plan(), lost_polls=5)
+    assert len(values(tmp_path, "add")) == 3  # what had arrived is done
+    with pytest.raises(SourceUnavailable, match="unavailable since"):
+        run(tmp_path, away_plan(), lost_polls=5)
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_source_that_comes_back_in_time_ends_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    monkeypatch.setattr(Away, "is_told", is_told)
+    monkeypatch.setattr(Away, "returns_after", 6)
+    run(tmp_path, away_plan(), lost_polls=10**6)
+    assert len(values(tmp_path, "add")) == 3
+
+
+def test_a_stop_does_not_tell_of_sources(tmp_path: Path) -> None:
+    with running(tmp_path, away_plan()):
+        wait_for(lambda: count(tmp_path, schema.notice))

@@ -1,11 +1,10 @@
-"""Running a session: its service, its socket, its report, its signals."""
+"""Running a session: its service, its socket, its report, its log."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import signal
 import threading
 import time
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Any
 
 from icestream.app.reporting import update_report
-from icestream.domain.errors import FolderUnavailable
+from icestream.domain.errors import cannot_write
 from icestream.streaming.control import ControlServer, writer_lock
 from icestream.streaming.dask_executor import DaskExecutor
 from icestream.streaming.execution import Failure, guard
@@ -45,6 +44,8 @@ def run_session(
 ) -> None:
     """Run a session's service until it is stopped, or finished when asked to.
 
+    Signals are the caller's business: `Service.stop` may be called from a handler.
+
     Parameters
     ----------
     session
@@ -62,9 +63,13 @@ def run_session(
         Another service runs this session.
     LedgerUnusable, DiskFull
         The ledger cannot be read or written.
+    FolderUnavailable
+        The session's folder cannot be written.
+    SourceUnavailable
+        It was to finish, and a source stayed away.
     """
     with ExitStack() as stack:
-        session.make_ledger_folder()
+        session.claim_ledger()
         stack.enter_context(writer_lock(session.lock_path))
         stack.enter_context(_logging(session))
         ledger = Ledger(session.ledger_path)
@@ -80,7 +85,6 @@ def run_session(
         )
         stack.callback(server.close)
         stack.enter_context(_Reporter(session))
-        stack.enter_context(_signals(service.stop))
         if finish:
             service.command(service.finish)
         if started is not None:
@@ -159,23 +163,6 @@ def _warn(result: int | Failure) -> None:
         log.warning("The report could not be written: %s", result.message)
 
 
-class _signals:  # noqa: N801 - used as a context, like contextlib's
-    """Ends the service on SIGINT and SIGTERM; twice: at once."""
-
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for one in (signal.SIGINT, signal.SIGTERM):
-                self._before[one] = signal.signal(one, lambda *_: self._stop())
-
-    def __exit__(self, *_: object) -> None:
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
-
-
 class _logging:  # noqa: N801 - used as a context, like contextlib's
     """Writes the service's log into the session, rotated."""
 
@@ -187,10 +174,7 @@ class _logging:  # noqa: N801 - used as a context, like contextlib's
                 path, maxBytes=5_000_000, backupCount=3, encoding="utf-8"
             )
         except OSError as error:
-            raise FolderUnavailable(
-                f"The log {path} cannot be written: {error.strerror or error}.",
-                hint="Check that you may write in the session's folder.",
-            ) from error
+            raise cannot_write(path, error) from error
         self._handler.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         )

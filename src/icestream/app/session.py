@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from icestream.app.ownership import check_marks, ledger_path, marks_of
 from icestream.app.settings import (
     Settings,
     draft_settings,
@@ -14,8 +15,20 @@ from icestream.app.settings import (
     read_settings,
     store_settings,
 )
-from icestream.domain.errors import BadSettings, FolderUnavailable, ServiceUnreachable
-from icestream.streaming.control import request, writer_lock
+from icestream.domain.errors import (
+    BadSettings,
+    LedgerUnusable,
+    ServiceUnreachable,
+    cannot_write,
+)
+from icestream.streaming import schema
+from icestream.streaming.control import (
+    ServiceState,
+    ServiceStatus,
+    find_service,
+    request,
+    writer_lock,
+)
 from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.ledger import Ledger
 from icestream.streaming.reader import LedgerReader
@@ -72,8 +85,7 @@ class Session:
     @property
     def ledger_path(self) -> Path:
         """Where the ledger lies: in the session, or where its settings say."""
-        place = self.settings.ledger
-        return (self.folder / place if place else self.folder) / "ledger.db"
+        return ledger_path(self.folder, self.settings)
 
     @property
     def socket_path(self) -> Path:
@@ -95,34 +107,81 @@ class Session:
         """The folder of logs."""
         return self.folder / "logs"
 
-    def make_ledger_folder(self) -> None:
-        """Make the folder of the ledger, where its settings name one.
+    def claim_ledger(self) -> None:
+        """Make the folder of the ledger, and the ledger in it this session's own.
 
         Raises
         ------
         FolderUnavailable
             It cannot be made.
+        LedgerUnusable
+            It is another session's, or of no use to this program.
+        SessionInUse
+            A service of this session has it.
         """
         folder = self.ledger_path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FolderUnavailable(
-                f"The ledger's folder {folder} cannot be made: {error.strerror}.",
-                hint="Name another with `ledger:` in session.yaml.",
-            ) from error
+            raise cannot_write(folder, error) from error
+        self._check_service()
+        marks = marks_of(self.folder, self.settings)
+        with writer_lock(self.lock_path):
+            ledger = Ledger(self.ledger_path)
+            try:
+                with ledger.transaction() as transaction:
+                    found = transaction.marks()
+                    check_marks(self.ledger_path, found, marks)
+                    if found != found | marks:
+                        transaction.set_marks(marks)
+            finally:
+                ledger.close()
+
+    def _check_service(self) -> None:
+        """Refuse the service that answers here where it is another session's."""
+        if self.service().state is ServiceState.RUNNING:
+            self.read().close()
 
     def read(self) -> LedgerReader:
-        """Open the ledger for reading."""
-        return LedgerReader(self.ledger_path)
+        """Open the ledger for reading.
 
-    def is_running(self) -> bool:
-        """Whether a service answers."""
+        Raises
+        ------
+        LedgerUnusable
+            There is none, or it is another session's.
+        """
+        reader = LedgerReader(self.ledger_path)
         try:
-            request(self.socket_path, "ping")
-        except ServiceUnreachable:
-            return False
-        return True
+            found = {row["name"]: row["value"] for row in reader.rows(schema.meta)}
+            check_marks(self.ledger_path, found, marks_of(self.folder, self.settings))
+        except LedgerUnusable:
+            reader.close()
+            raise
+        return reader
+
+    def unknown_products(self) -> list[Path]:
+        """Return the files among the products that no result in the ledger refers to.
+
+        What a crash has left, or somebody put there; while a service works, what it is
+        just writing too.
+
+        Raises
+        ------
+        LedgerUnusable
+            There is no ledger, or it is another session's.
+        """
+        # Listed first: what a service stores meanwhile is known by then.
+        there = [one for one in (self.folder / "products").rglob("*") if one.is_file()]
+        reader = self.read()
+        try:
+            known = {row["path"] for row in reader.rows(schema.artifact)}
+        finally:
+            reader.close()
+        return sorted(p for p in there if str(p.relative_to(self.folder)) not in known)
+
+    def service(self) -> ServiceStatus:
+        """Return whether a service runs here, and as which process."""
+        return find_service(self.socket_path, self.lock_path)
 
     def send(self, command: str, **values: Any) -> Any:  # noqa: ANN401 - JSON
         """Have a command carried out: by the running service, or here without one.
@@ -133,13 +192,16 @@ class Session:
             The command is unknown or cannot be; the message says why.
         SessionInUse
             A service is just starting or ending.
+        LedgerUnusable
+            The ledger, and the service that runs on it, are another session's.
         """
+        self._check_service()
         try:
             return request(self.socket_path, command, **values)
         except ServiceUnreachable:
             if command in ("stop", "finish"):
                 raise
-        self.make_ledger_folder()
+        self.claim_ledger()
         with writer_lock(self.lock_path):
             ledger = Ledger(self.ledger_path)
             try:
@@ -171,11 +233,13 @@ class Session:
                 return functools.partial(service.retry, run=run, key=key)
             case "accept" | "reject" | "reset":
                 accepted = {"accept": True, "reject": False, "reset": None}[command]
+                if run is None or key is None:
+                    raise BadSettings(
+                        f"{command} needs a gate and an exposure.",
+                        hint="`icestream status --json` lists both.",
+                    )
                 return functools.partial(
-                    service.override,
-                    run=str(run),
-                    key=str(key),
-                    accepted=accepted,
+                    service.override, run=run, key=key, accepted=accepted
                 )
             case "set":
                 return functools.partial(
@@ -199,6 +263,11 @@ class Session:
             raise BadSettings(
                 "The place of the ledger cannot be set: results would be left behind.",
                 hint="`icestream stop`, move the ledger, then edit session.yaml.",
+            )
+        if settings.id != self.settings.id:
+            raise BadSettings(
+                "The session's id cannot be set: it says whose the ledger is.",
+                hint="Nothing was changed. Put it back in session.yaml.",
             )
         changed = [n for n, one in plan.runs.items() if one != before.runs[n]]
         # All that may refuse comes before the first thing that changes.
@@ -253,8 +322,5 @@ def create_session(
         stamp = time.strftime("%Y-%m-%d %H:%M")
         path.write_text(f"# Made {stamp}, template {template}.\n{text}", "utf-8")
     except OSError as error:
-        raise FolderUnavailable(
-            f"The session's folder {folder} cannot be made: {error.strerror}.",
-            hint="Choose a folder that you may write.",
-        ) from error
+        raise cannot_write(folder, error) from error
     return Session(folder)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import uuid
+from dataclasses import asdict
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from icestream.app.registry import find_protocol
-from icestream.domain import AcquisitionSetup
-from icestream.domain.errors import BadSettings, FolderUnavailable
+from icestream.domain import AcquisitionSetup  # noqa: TC001 - pydantic reads it
+from icestream.domain.errors import BadSettings, FolderUnavailable, cannot_write
 from icestream.streaming.plan import Plan, Run
+from icestream.streaming.protocol import Source
 from icestream.streaming.workflow import Port
 
 if TYPE_CHECKING:
@@ -39,13 +42,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SetupSettings(_Strict):
-    """One way of taking images."""
+class SourceSettings(BaseModel):
+    """One source; what else stands there are its protocol's parameters.
 
-    pixel_size_angst: float
-    voltage_kv: float
-    spherical_aberration_mm: float = 2.7
-    amplitude_contrast: float = 0.1
+    ``setup`` is the name of an acquisition setup: by default the source's own. A
+    protocol that has a parameter of this name gets it too.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    protocol: str = "watch_folder"
+    setup: str | None = None
 
 
 class RunSettings(_Strict):
@@ -59,17 +66,33 @@ class RunSettings(_Strict):
 class Settings(_Strict):
     """A session's settings.
 
-    ``ledger`` names a folder on a local disk where the session's own is not one;
-    ``slots`` how many tasks run at a time (by default one a core).
+    ``id`` says whose the ledger is, wherever the session is moved; ``ledger`` names a
+    folder on a local disk where the session's own is not one; ``slots`` how many tasks
+    run at a time (by default one a core).
     """
 
     schema_version: int = _SCHEMA_VERSION
+    id: str | None = Field(default=None, min_length=1)
     title: str = "Session"
     ledger: str | None = None
     slots: int | None = Field(default=None, ge=1, le=1024)
-    setups: dict[str, SetupSettings]
-    sources: dict[str, dict[str, Any]]
+    setups: dict[str, AcquisitionSetup]
+    sources: dict[str, SourceSettings]
     runs: dict[str, RunSettings]
+
+    @field_validator("setups", mode="before")
+    @classmethod
+    def _named(cls, setups: object) -> object:
+        """Let each setup bear the name under which it stands."""
+        if not isinstance(setups, dict):
+            return setups
+        for one in setups.values():
+            if isinstance(one, dict) and "name" in one:
+                raise ValueError("a setup's name is the word before it; give no other")
+        return {
+            name: {"name": name} | one if isinstance(one, dict) else one
+            for name, one in setups.items()
+        }
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> Settings:
@@ -80,15 +103,7 @@ class Settings(_Strict):
         BadSettings
             It is no YAML, of a newer version, or a value cannot be; says which.
         """
-        try:
-            values = YAML(typ="safe").load(text)
-        except (YAMLError, ValueError, RecursionError) as error:
-            raise BadSettings(f"{where} is no YAML: {error}.") from error
-        if not isinstance(values, dict):
-            raise BadSettings(
-                f"{where} holds no settings.",
-                hint="It needs setups, sources and runs; `icestream new` makes one.",
-            )
+        values = _loaded(YAML(typ="safe"), text, where=where)
         version = values.get("schema_version", _SCHEMA_VERSION)
         if version != _SCHEMA_VERSION:
             raise BadSettings(
@@ -117,12 +132,12 @@ class Settings(_Strict):
                 "--set setups.NAME.voltage_kv=300.",
             )
         sources = [self._source(name) for name in self.sources]
-        fed = tuple(Port(one.spec.name, "files") for one in sources)
+        fed = tuple(Port(one.spec.name, one.spec.outputs[0]) for one in sources)
         return Plan([*sources, *(self._run(name, fed) for name in self.runs)])
 
     def _source(self, name: str) -> Run:
-        given = {"setup": name} | self.sources[name]
-        setup = given["setup"]
+        one = self.sources[name]
+        setup = name if one.setup is None else one.setup
         if name in self.runs:
             raise BadSettings(f"Source {name!r} has the name of a run.")
         if setup not in self.setups:
@@ -130,13 +145,18 @@ class Settings(_Strict):
                 f"Source {name!r} has setup {setup!r}, which is not defined.",
                 hint=f"--set setups.{setup}.pixel_size_angst=... and voltage_kv=...",
             )
-        checked = AcquisitionSetup(name=setup, **self.setups[setup].model_dump())
-        return Run.of(
-            name,
-            find_protocol("watch_folder"),
-            params=given,
-            acquisition={"setup": checked.name} | self.setups[setup].model_dump(),
-        )
+        protocol = find_protocol(one.protocol)
+        if not issubclass(protocol, Source) or len(protocol.outputs) != 1:
+            raise BadSettings(
+                f"Source {name!r}: protocol {one.protocol!r} is no source of one kind.",
+                hint="Name a class made from Source with one output; steps are `runs`.",
+            )
+        params = dict(one.model_extra or {})
+        if "setup" in protocol.Params.model_fields:
+            params["setup"] = setup
+        fields = asdict(self.setups[setup])
+        fields["setup"] = fields.pop("name")
+        return Run.of(name, protocol, params=params, acquisition=fields)
 
     def _run(self, name: str, fed: tuple[Port, ...]) -> Run:
         one = self.runs[name]
@@ -172,7 +192,7 @@ def new_settings(template: str, changes: Sequence[str]) -> str:
     Returns
     -------
     str
-        The text of a settings file.
+        The text of a settings file, with an id of its own.
 
     Raises
     ------
@@ -191,7 +211,11 @@ def new_settings(template: str, changes: Sequence[str]) -> str:
                 f"There is no template {template!r} ({error.strerror}).",
                 hint=f"There are: {', '.join(template_names())}; or give a file.",
             ) from error
-    return _changed(text, changes, where=f"template {template}")
+    where = f"template {template}"
+    values = _loaded(_editor(), text, where=where)
+    values.pop("id", None)
+    values.insert(1, "id", str(uuid.uuid4()), comment="whose the ledger is; leave it")
+    return _changed(values, changes, where=where)
 
 
 def draft_settings(path: Path, changes: Sequence[str]) -> tuple[Settings, str]:
@@ -202,7 +226,8 @@ def draft_settings(path: Path, changes: Sequence[str]) -> tuple[Settings, str]:
     BadSettings
         A change or its result cannot be.
     """
-    text = _changed(read_settings(path), changes, where=str(path))
+    values = _loaded(_editor(), read_settings(path), where=str(path))
+    text = _changed(values, changes, where=str(path))
     return Settings.parse(text, where=str(path)), text
 
 
@@ -245,23 +270,34 @@ def store_settings(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise FolderUnavailable(
-            f"{path} cannot be written: {error.strerror or error}.",
-            hint="Nothing has changed. Check space and permissions of its folder.",
-        ) from error
+        raise cannot_write(path, error) from error
 
 
-def _changed(text: str, changes: Sequence[str], *, where: str) -> str:
+def _editor() -> YAML:
+    """Return a reader and writer that keeps comments."""
     yaml = YAML()
     yaml.width = 88
+    return yaml
+
+
+def _loaded(yaml: YAML, text: str, *, where: str) -> Any:  # noqa: ANN401 - a YAML tree
     try:
         values = yaml.load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise BadSettings(f"{where} is no YAML: {error}.") from error
+    if not isinstance(values, dict):
+        raise BadSettings(
+            f"{where} holds no settings.",
+            hint="It needs setups, sources and runs; `icestream new` makes one.",
+        )
+    return values
+
+
+def _changed(values: Any, changes: Sequence[str], *, where: str) -> str:  # noqa: ANN401
     for change in changes:
         _apply(values, change)
     out = io.StringIO()
-    yaml.dump(values, out)
+    _editor().dump(values, out)
     Settings.parse(out.getvalue(), where=where).plan()
     return out.getvalue()
 

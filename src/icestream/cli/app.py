@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["COMMANDS", "Entry", "build_app", "main"]
+__all__ = ["COMMANDS", "Entry", "build_app", "run"]
 
 _HELP = """On-the-fly processing of single-particle cryo-EM data.
 
@@ -42,7 +41,8 @@ Each step also works alone on files:
 `icestream COMMAND --help` explains a command, `icestream demo` shows a session.
 """
 _EPILOG = """Exit codes: 0 done; 1 our own error; 2 wrong usage or settings; 3 some
-items failed; 4 the session cannot be used; 130 interrupted; 143 terminated."""
+items failed; 4 the session cannot be used; 5 a source was unavailable at the end; 130
+interrupted; 143 terminated."""
 
 _SESSION = "A session"
 _CONTROL = "Control of a session, running or not"
@@ -82,11 +82,10 @@ COMMANDS = {
 }
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def run(args: Sequence[str]) -> None:
     """Run the program; it ends with one of the documented exit codes."""
-    given = sys.argv[1:] if args is None else list(args)
-    chosen = [one for one in given[:1] if one in COMMANDS]
-    build_app(load=chosen)(given, prog_name="icestream")
+    chosen = [one for one in args[:1] if one in COMMANDS]
+    build_app(load=chosen)(list(args), prog_name="icestream")
 
 
 def build_app(*, load: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:

@@ -8,6 +8,7 @@ code meaning
 2    wrong usage, or a setting that cannot be
 3    some items failed (a file, or an exposure of ``start --finish``), others not
 4    the session cannot be used: in use, no service, ledger, folder, disk
+5    finished, but a source was unavailable: there may be more
 130  interrupted (Ctrl-C)
 143  terminated (SIGTERM)
 ==== ==========================================================================
@@ -27,6 +28,7 @@ from icestream.domain.errors import (
     IcestreamError,
     ItemError,
     SessionError,
+    SourceUnavailable,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ __all__ = ["INTERRUPTED", "ITEMS_FAILED", "TERMINATED", "guarded"]
 _USAGE = 2
 ITEMS_FAILED = 3
 _SESSION_UNUSABLE = 4
+_SOURCE_UNAVAILABLE = 5
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -45,6 +48,7 @@ P = ParamSpec("P")
 _CODES: tuple[tuple[type[IcestreamError], int], ...] = (
     (BadSettings, _USAGE),
     (ItemError, ITEMS_FAILED),
+    (SourceUnavailable, _SOURCE_UNAVAILABLE),
     (SessionError, _SESSION_UNUSABLE),
 )
 

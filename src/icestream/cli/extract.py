@@ -23,10 +23,12 @@ from icestream.cli.files import (
 from icestream.cli.flags import with_params
 from icestream.cli.images import load_image
 from icestream.cli.output import make_table, say, stdout
-from icestream.cli.star import is_flipped, write_particles_star
+from icestream.cli.star import write_particles_star
+from icestream.domain import Column
 from icestream.domain.errors import BadSettings, NoParticles
 from icestream.engines.extraction import extract_particles
 from icestream.io import write_mrc
+from icestream.io.relion import seen_y_px
 from icestream.protocols.extract_particles import (
     ExtractParticles,
     ExtractParticlesParams,
@@ -41,8 +43,8 @@ class Cut:
 
     stack: Path
     micrograph: Path
-    x_px: Sequence[float]
-    y_px: Sequence[float]
+    x_px: Column
+    y_px: Column
 
 
 @with_params(ExtractParticles, without=("box_angst", "pixel_size_angst"))
@@ -89,8 +91,8 @@ def extract_command(
         image = load_image(path)
         x_px, y_px = places.find(path)
         height_px = image.shape[0]
-        if is_flipped(path) and coordinates.suffix != ".json":
-            y_px = height_px - 1 - y_px
+        if coordinates.suffix != ".json":
+            y_px = seen_y_px(y_px, micrograph=path, height_px=height_px)
         stack, kept = extract_particles(
             image,
             x_px=torch.from_numpy(x_px.copy()),
@@ -111,7 +113,7 @@ def extract_command(
             is_stack=True,
         )
         rows = np.asarray(kept)
-        y_kept = height_px - 1 - y_px[rows] if is_flipped(path) else y_px[rows]
+        y_kept = seen_y_px(y_px[rows], micrograph=path, height_px=height_px)
         return Cut(stack=target, micrograph=path, x_px=x_px[rows], y_px=y_kept)
 
     make_folder(out)

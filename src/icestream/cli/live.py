@@ -14,6 +14,7 @@ from rich.text import Text
 
 from icestream.cli.output import count_of, make_table, say, seconds_text, stderr
 from icestream.cli.overview import LedgerFollower
+from icestream.cli.summary import rate_text
 from icestream.domain.errors import LedgerUnusable
 from icestream.streaming.workflow import Shape
 
@@ -133,14 +134,15 @@ class LiveView:
 
     def _footer(self, overview: Overview) -> str:
         parts = [self._note]
-        if overview.lag_s is not None:
-            parts.append(f"arrival to result {seconds_text(overview.lag_s)}")
+        lag_s = overview.rates.lag_s
+        if lag_s is not None:
+            parts.append(f"arrival to result {seconds_text(lag_s)}")
         if overview.waiting_files:
             parts.append(f"{count_of(overview.waiting_files, 'file')} not complete yet")
         return " · ".join(parts)
 
     def _table(self, overview: Overview) -> Table:
-        numbers = ("done", "running", "waiting", "failed", "skipped", "per hour")
+        numbers = ("done", "running", "waiting", "failed", "skipped", "rate")
         table = make_table("run", "", *numbers, right=numbers)
         for one in overview.runs:
             table.add_row(*self._row(one))
@@ -167,7 +169,7 @@ class LiveView:
             _number(one.waiting),
             Text(_number(one.failed), style="red"),
             rejected or _number(one.skipped),
-            "" if one.per_hour is None else f"{one.per_hour:,.0f}",
+            rate_text(one.rate),
         ]
 
 

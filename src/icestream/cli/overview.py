@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import statistics
 import time
-from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from icestream.streaming import schema
-from icestream.streaming.protocol import SightingState
+from icestream.report.pace import Pace
 from icestream.streaming.tasks import TERMINAL, State
-from icestream.streaming.workflow import REJECTED, Shape
+from icestream.streaming.workflow import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from icestream.app.session import Session
+    from icestream.report.results import Rate, Rates
+    from icestream.streaming.answers import RunStanding
     from icestream.streaming.reader import LedgerReader
 
 __all__ = ["LedgerFollower", "Overview", "RunLine"]
 
-_RATE_WINDOW_S = 120.0
-_NEWEST = 20
 _AT_WORK = {State.READY, State.FAILED, State.STALE, State.WAITING}
 
 
@@ -31,7 +27,8 @@ _AT_WORK = {State.READY, State.FAILED, State.STALE, State.WAITING}
 class RunLine:
     """One run: how many exposures are where.
 
-    ``to_be_read`` is of an aggregate: by how many changes its snapshot is behind.
+    ``to_be_read`` is of an aggregate: by how many changes its snapshot is behind;
+    ``rate`` is that of the last ten minutes.
     """
 
     name: str
@@ -39,7 +36,7 @@ class RunLine:
     counts: Mapping[str, int]
     rejected: int = 0
     to_be_read: int = 0
-    per_hour: float | None = None
+    rate: Rate | None = None
     paused: str | None = None
 
     @property
@@ -85,8 +82,8 @@ class Overview:
         Seen by a source and not complete yet.
     paused
         Why the whole session is paused.
-    lag_s
-        Median time from arrival to the last result of the newest exposures.
+    rates
+        How fast it goes, and how long it takes.
     news
         Failures and notices since the last look, in order.
     """
@@ -94,7 +91,7 @@ class Overview:
     runs: Sequence[RunLine]
     waiting_files: int
     paused: str | None
-    lag_s: float | None
+    rates: Rates
     news: Sequence[str]
 
 
@@ -109,101 +106,76 @@ class LedgerFollower:
     """
 
     session: Session
-    _event: int = 0
-    _notice: int = 0
-    _arrived: dict[str, float] = field(default_factory=dict)
-    _ended: dict[str, deque[float]] = field(default_factory=dict)
-    _lags: deque[float] = field(default_factory=lambda: deque(maxlen=_NEWEST))
+    _told_event: int = 0
+    _told_notice: int = 0
+    _paced_event: int = 0
+    _pace: Pace = field(default_factory=Pace)
 
     def begin(self) -> None:
         """Count as news only what comes from now on."""
         reader = self.session.read()
         try:
-            self._event = reader.last_seq()
-            seen = [row["seq"] for row in reader.rows(schema.notice)]
-            self._notice = max(seen, default=0)
+            self._note_as_told(reader)
         finally:
             reader.close()
 
     def look(self) -> Overview:
         """Read how it stands now."""
+        now = time.time()
         reader = self.session.read()
         try:
-            news = self._follow(reader)
-            states = {row["name"]: row for row in reader.rows(schema.run)}
+            self._pace.add(reader.moments(self._paced_event))
+            self._paced_event = reader.last_seq()
+            names = self.session.plan.workflow.runs
+            standings = reader.runs()
             counts = reader.counts()
-            waiting = schema.ingest.c.state == SightingState.WAITING.value
+            session = standings.get("")
             return Overview(
                 runs=[
-                    self._run_line(reader, name, counts.get(name, {}), states)
-                    for name in self.session.plan.workflow.runs
+                    self._run_line(reader, name, counts.get(name, {}), standings, now)
+                    for name in names
                 ],
-                waiting_files=len(reader.rows(schema.ingest, waiting)),
-                paused=states.get("", {}).get("paused"),
-                lag_s=statistics.median(self._lags) if self._lags else None,
-                news=news,
+                waiting_files=reader.waiting_file_count(),
+                paused=session.paused if session else None,
+                rates=self._pace.rates(reader.unfinished_keys(names), now=now),
+                news=self._news(reader),
             )
         finally:
             reader.close()
 
-    def _follow(self, reader: LedgerReader) -> list[str]:
-        runs = self.session.plan.workflow.runs
-        last = [name for name, one in runs.items() if one.shape is Shape.PER_ITEM][-1:]
-        news: list[str] = []
-        for row in reader.rows(schema.event, schema.event.c.seq > self._event):
-            self._event = row["seq"]
-            run, key, moment = row["run"], row["key"], row["time"]
-            if row["kind"] == "arrived":
-                self._arrived[key] = moment
-                self._note_end(run, moment)
-            elif row["kind"] in ("succeeded", "decided"):
-                self._note_end(run, moment)
-                if run in last and key in self._arrived:
-                    self._lags.append(moment - self._arrived.pop(key))
-            elif row["kind"] == "failed":
-                news.append(f"{run}: {key}: {_message(row['body'])}")
-        for row in reader.rows(schema.notice, schema.notice.c.seq > self._notice):
-            self._notice = row["seq"]
-            name = f"{row['run']}: " if row["run"] else ""
-            news.append(f"{name}{row['message']}")
-        return news
+    def _news(self, reader: LedgerReader) -> list[str]:
+        failures = reader.failures_after(self._told_event)
+        notices = reader.notices(self._told_notice)
+        self._note_as_told(reader)
+        return [
+            *(f"{one.run}: {one.key}: {one.message}" for one in failures),
+            *(
+                f"{one.run}: {one.message}" if one.run else one.message
+                for one in notices
+            ),
+        ]
 
-    def _note_end(self, run: str, moment: float) -> None:
-        self._ended.setdefault(run, deque(maxlen=100_000)).append(moment)
+    def _note_as_told(self, reader: LedgerReader) -> None:
+        self._told_event = reader.last_seq()
+        notices = reader.notices(self._told_notice)
+        self._told_notice = notices[-1].seq if notices else self._told_notice
 
     def _run_line(
         self,
         reader: LedgerReader,
         name: str,
         counts: Mapping[str, int],
-        states: Mapping[str, Mapping[str, Any]],
+        standings: Mapping[str, RunStanding],
+        now: float,
     ) -> RunLine:
         shape = self.session.plan.workflow.runs[name].shape
-        row = states.get(name, {})
-        task = schema.task.c
-        rejected = 0
-        if shape is Shape.GATE:
-            where = (task.run == name, task.published.like(f"{REJECTED}:%"))
-            rejected = len(reader.rows(schema.task, *where))
+        standing = standings.get(name)
         return RunLine(
             name=name,
             shape=shape,
             counts=counts,
-            rejected=rejected,
-            to_be_read=max(0, row.get("head", 0) - row.get("cursor", 0)),
-            per_hour=self._per_hour(name),
-            paused=row.get("paused"),
+            rejected=reader.rejected_count(name) if shape is Shape.GATE else 0,
+            to_be_read=standing.behind if standing else 0,
+            rate=self._pace.run(name, now=now),
+            paused=standing.paused if standing else None,
         )
-
-    def _per_hour(self, run: str) -> float | None:
-        ended, now = self._ended.get(run), time.time()
-        if not ended:
-            return None
-        while len(ended) > 1 and ended[0] < now - _RATE_WINDOW_S:
-            ended.popleft()
-        span_s = now - ended[0]
-        return 3600 * (len(ended) - 1) / span_s if len(ended) > 1 and span_s else None
-
-
-def _message(body: str) -> str:
-    return str(json.loads(body).get("message", ""))

@@ -11,6 +11,7 @@ from icestream.app.settings import template_names
 from icestream.cli.arguments import SessionDir
 from icestream.cli.output import count_of, make_table, say, stderr, stdout
 from icestream.domain.errors import BadSettings
+from icestream.streaming.control import ServiceState
 
 __all__ = ["export_command", "new_command", "report_command"]
 
@@ -65,7 +66,8 @@ def report_command(session_dir: SessionDir = Path()) -> None:
     """
     session = Session(session_dir)
     session.read().close()  # says so where there is no ledger yet
-    update_report(session, running=session.is_running())
+    service = session.service()
+    update_report(session, running=service.state is ServiceState.RUNNING)
     typer.echo(session.report_path)
 
 

@@ -2,71 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from icestream.domain import OpticsGroup
 from icestream.io import write_star
+from icestream.io.relion import (
+    coordinate_columns,
+    image_columns,
+    image_optics_columns,
+    micrograph_columns,
+    micrograph_optics_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from icestream.domain import AcquisitionSetup, Coordinates, Ctf
+    from icestream.domain import AcquisitionSetup, Column, Coordinates, Ctf
     from icestream.io.star import StarColumns
 
 __all__ = [
-    "is_flipped",
     "write_coordinates_star",
     "write_ctf_star",
     "write_particles_star",
 ]
-
-_NO_RINGS_ANGST = 999.0
-"""What RELION itself writes where CTFFIND finds no resolution."""
-
-
-def is_flipped(path: Path | str) -> bool:
-    """Whether RELION reads the file upside down: so it does with every TIFF."""
-    return os.fspath(path).lower().endswith((".tif", ".tiff"))
-
-
-def _optics_columns(setup: AcquisitionSetup) -> dict[str, list[Any]]:
-    """Return the columns of one optics group."""
-    return {
-        "rlnOpticsGroupName": [setup.name],
-        "rlnOpticsGroup": [1],
-        "rlnMicrographOriginalPixelSize": [setup.pixel_size_angst],
-        "rlnVoltage": [setup.voltage_kv],
-        "rlnSphericalAberration": [setup.spherical_aberration_mm],
-        "rlnAmplitudeContrast": [setup.amplitude_contrast],
-    }
 
 
 def write_ctf_star(
     path: Path, fits: Mapping[str, Ctf], setup: AcquisitionSetup
 ) -> None:
     """Write micrographs with their CTF, by file name."""
-    table: StarColumns = {
-        "rlnMicrographName": list(fits),
-        "rlnOpticsGroup": [1] * len(fits),
-        "rlnDefocusU": [one.defocus_u_angst for one in fits.values()],
-        "rlnDefocusV": [one.defocus_v_angst for one in fits.values()],
-        "rlnDefocusAngle": [
-            (180 - one.defocus_angle_deg) % 180
-            if is_flipped(name)
-            else one.defocus_angle_deg
-            for name, one in fits.items()
-        ],
-        "rlnPhaseShift": [one.phase_shift_deg for one in fits.values()],
-        "rlnCtfFigureOfMerit": [one.score for one in fits.values()],
-        "rlnCtfMaxResolution": [
-            _NO_RINGS_ANGST if one.resolution_angst is None else one.resolution_angst
-            for one in fits.values()
-        ],
-    }
-    optics = _optics_columns(setup) | {
-        "rlnMicrographPixelSize": [setup.pixel_size_angst]
-    }
+    group = OpticsGroup(number=1, setup=setup)
+    names, ctfs = list(fits), list(fits.values())
+    optics = micrograph_optics_columns([group])
+    table = micrograph_columns(names, ctfs, groups=[group.number] * len(names))
     write_star(path, {"optics": optics, "micrographs": table})
 
 
@@ -74,18 +45,13 @@ def write_coordinates_star(
     path: Path, found: Coordinates, *, micrograph: Path, height_px: int
 ) -> None:
     """Write the picks of one micrograph."""
-    flipped = is_flipped(micrograph)
-    table: StarColumns = {
-        "rlnCoordinateX": found.x_px,
-        "rlnCoordinateY": height_px - 1 - found.y_px if flipped else found.y_px,
-        "rlnAutopickFigureOfMerit": found.score,
-    }
+    table = coordinate_columns(found, micrograph=micrograph, height_px=height_px)
     write_star(path, {"": table})
 
 
 def write_particles_star(
     path: Path,
-    stacks: Sequence[tuple[str, str, Sequence[float], Sequence[float]]],
+    stacks: Sequence[tuple[str, str, Column, Column]],
     *,
     box_px: int,
     pixel_size_angst: tuple[float, float],
@@ -97,26 +63,29 @@ def write_particles_star(
     path
         The file; names of stacks are relative to its folder.
     stacks
-        One for each micrograph.
+        One for each micrograph; y as RELION counts rows.
     box_px
         Side of the stored images.
     pixel_size_angst
         Of the micrographs, and of the stored images.
     """
+    original_angst, stored_angst = pixel_size_angst
     optics: StarColumns = {
         "rlnOpticsGroupName": ["opticsGroup1"],
         "rlnOpticsGroup": [1],
-        "rlnMicrographOriginalPixelSize": [pixel_size_angst[0]],
-        "rlnImagePixelSize": [pixel_size_angst[1]],
-        "rlnImageSize": [box_px],
-        "rlnImageDimensionality": [2],
+        "rlnMicrographOriginalPixelSize": [original_angst],
+        **image_optics_columns([box_px], [stored_angst]),
     }
-    rows = [
-        (float(x), float(y), f"{number:06d}@{stack}", micrograph, 1)
-        for stack, micrograph, x_px, y_px in stacks
-        for number, (x, y) in enumerate(zip(x_px, y_px, strict=True), start=1)
-    ]
-    names = ("CoordinateX", "CoordinateY", "ImageName", "MicrographName", "OpticsGroup")
-    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
-    table = {f"rln{n}": list(one) for n, one in zip(names, columns, strict=True)}
-    write_star(path, {"optics": optics, "particles": table})
+    none = np.empty(0, np.float32)
+    columns = _images("", "", none, none)
+    for one in stacks:
+        for name, column in _images(*one).items():
+            columns[name] += column
+    write_star(path, {"optics": optics, "particles": columns})
+
+
+def _images(
+    stack: str, micrograph: str, x_px: Column, y_px: Column
+) -> dict[str, list[Any]]:
+    table = image_columns(stack, micrograph=micrograph, x_px=x_px, y_px=y_px, group=1)
+    return {name: np.asarray(column).tolist() for name, column in table.items()}

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -13,6 +13,7 @@ from icestream.cli.arguments import SessionDir
 from icestream.cli.exits import INTERRUPTED, ITEMS_FAILED, TERMINATED
 from icestream.cli.live import LiveView
 from icestream.cli.summary import load_results, print_summary
+from icestream.domain.errors import SourceUnavailable
 from icestream.report.results import Standing
 from icestream.streaming.service import Service
 
@@ -35,37 +36,49 @@ def start_command(
     The table is for terminals; elsewhere, a line is printed every few seconds.
     """
     session = Session(session_dir)
-    interruption = Interruption()
-    with LiveView(session) as view:
+    _ = session.plan  # imports: Ctrl-C ends them at once, before the view has begun
+    away: SourceUnavailable | None = None
+    with LiveView(session) as view, Interruption() as interruption:
 
         def started(service: Service) -> None:
             interruption.watch(view, service)
             view.begin()
 
-        run_session(session, finish=finish, started=started)
+        try:
+            run_session(session, finish=finish, started=started)
+        except SourceUnavailable as error:
+            away = error
     results = load_results(session)
     print_summary(session, results)
     interruption.leave()
+    if away is not None:
+        raise away
     if finish and results.count(Standing.FAILED):
         raise typer.Exit(ITEMS_FAILED)
 
 
 class Interruption:
-    """Tells the user what a signal brought about, and remembers which it was."""
+    """Ends a service on Ctrl-C and SIGTERM; twice: at once. It says so, and with what.
+
+    The one place where the program takes signals while a service runs. Used as a
+    context, it lets go of them at the end.
+    """
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._before: dict[int, Any] = {}
 
-    @property
-    def is_there(self) -> bool:
-        """Whether a signal has come."""
-        return self._signal is not None
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._let_go()
 
     def watch(self, view: LiveView, service: Service) -> None:
-        """Take signals from now on; `run_session` puts its own back at its end."""
+        """Take signals from now on."""
 
         def obey(number: int, _frame: FrameType | None) -> None:
-            again = self.is_there
+            again = self._signal is not None
             self._signal = number
             view.say(
                 "Ending at once"
@@ -75,10 +88,16 @@ class Interruption:
             service.stop()
 
         for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, obey)
+            self._before[one] = signal.signal(one, obey)
+
+    def _let_go(self) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+        self._before.clear()
 
     def leave(self) -> None:
-        """End the program with the code of the signal, if one came."""
+        """Let go of signals; end the program with the code of the one that came."""
+        self._let_go()
         if self._signal == signal.SIGINT:
             raise typer.Exit(INTERRUPTED)
         if self._signal == signal.SIGTERM:

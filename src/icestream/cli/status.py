@@ -11,10 +11,11 @@ from rich.console import Console
 from icestream.app.session import Session
 from icestream.cli.arguments import Json, SessionDir
 from icestream.cli.output import make_table, print_json, say, seconds_text, stdout
-from icestream.cli.summary import NOT_TAKEN, count_text, load_results
-from icestream.domain.errors import LedgerUnusable, ServiceUnreachable, SessionInUse
-from icestream.report.results import RunResult, SessionResults
-from icestream.streaming.control import request, writer_lock
+from icestream.cli.summary import NOT_TAKEN, count_text, load_results, rate_text
+from icestream.domain.errors import LedgerUnusable
+from icestream.report.results import Rate, Rates, RunResult, SessionResults
+from icestream.streaming.answers import NoticeLine
+from icestream.streaming.control import ServiceState, ServiceStatus
 from icestream.streaming.tasks import State
 
 __all__ = ["status_command"]
@@ -30,8 +31,8 @@ def status_command(session_dir: SessionDir = Path(), json: Json = False) -> None
     keys and states, runs, failures with reasons, files that wait, and notices.
     """
     session = Session(session_dir)
-    service = _service(session)
-    results = _results(session, is_busy=service["state"] == "busy")
+    service = session.service()
+    results = _results(session, is_busy=service.state is ServiceState.BUSY)
     if json:
         print_json(_as_json(session, service, results))
     else:
@@ -50,32 +51,13 @@ def _results(session: Session, *, is_busy: bool) -> SessionResults | None:
         raise
 
 
-def _service(session: Session) -> Mapping[str, Any]:
-    """Return whether a service runs, and its process."""
-    try:
-        pid = request(session.socket_path, "ping")
-    except ServiceUnreachable:
-        return {"state": "busy" if _is_locked(session) else "stopped", "pid": None}
-    return {"state": "running", "pid": pid}
-
-
-def _is_locked(session: Session) -> bool:
-    if not session.lock_path.exists():
-        return False
-    try:
-        with writer_lock(session.lock_path):
-            return False
-    except SessionInUse:
-        return True
-
-
 def _as_json(
-    session: Session, service: Mapping[str, Any], results: SessionResults | None
+    session: Session, service: ServiceStatus, results: SessionResults | None
 ) -> Mapping[str, Any]:
     head = {
         "session": os.fspath(session.folder),
         "title": session.settings.title,
-        "service": service,
+        "service": asdict(service),
         "report": os.fspath(session.report_path),
     }
     if results is None:
@@ -88,20 +70,41 @@ def _as_json(
     return head | {
         "is_finished": results.is_finished,
         "paused": dict(results.paused),
-        "rates": asdict(results.rates),
+        "rates": _rates_json(results.rates),
         "runs": [_run_json(one) for one in results.runs],
         "exposures": [_exposure_json(one) for one in results.exposures],
         "failures": [asdict(one) for one in results.failures],
         "ingest": [asdict(one) for one in results.ingest],
-        "notices": [asdict(one) for one in results.notices],
+        "notices": [_notice_json(one) for one in results.notices],
+    }
+
+
+def _rates_json(rates: Rates) -> Mapping[str, float | None]:
+    return {
+        "arrived_per_hour": _per_hour(rates.arrived),
+        "processed_per_hour": _per_hour(rates.processed),
+        "arrived_per_hour_now": _per_hour(rates.arrived_now),
+        "processed_per_hour_now": _per_hour(rates.processed_now),
+        "lag_s": rates.lag_s,
+        "oldest_unprocessed_s": rates.oldest_unprocessed_s,
     }
 
 
 def _run_json(run: RunResult) -> Mapping[str, Any]:
-    names = (
-        "name protocol shape params counts closed paused per_hour per_hour_now mean_s"
-    )
-    return {name: getattr(run, name) for name in names.split()}
+    names = "name protocol shape params counts closed paused"
+    return {name: getattr(run, name) for name in names.split()} | {
+        "per_hour": _per_hour(run.rate),
+        "per_hour_now": _per_hour(run.rate_now),
+        "mean_s": run.mean_s,
+    }
+
+
+def _per_hour(rate: Rate | None) -> float | None:
+    return None if rate is None else rate.per_hour
+
+
+def _notice_json(notice: NoticeLine) -> Mapping[str, Any]:
+    return {name: getattr(notice, name) for name in ("time", "run", "message")}
 
 
 def _exposure_json(exposure: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -118,25 +121,29 @@ def _exposure_json(exposure: Any) -> Mapping[str, Any]:  # noqa: ANN401
 def _print(
     console: Console,
     session: Session,
-    service: Mapping[str, Any],
+    service: ServiceStatus,
     results: SessionResults | None,
 ) -> None:
     state = {
-        "running": f"running, process {service['pid']}",
-        "busy": "starting or ending",
-        "stopped": "not running; `icestream start` goes on",
-    }[service["state"]]
+        ServiceState.RUNNING: f"running, process {service.pid}",
+        ServiceState.BUSY: "starting or ending",
+        ServiceState.STOPPED: "not running; `icestream start` goes on",
+    }[service.state]
     say(console, f"{session.folder}: {state}")
     if results is None:
         say(console, "It has no results yet.")
         return
     for run, reason in results.paused.items():
         say(console, f"PAUSED {run or 'session'}: {reason}", style="bold yellow")
-    console.print(_runs_table(results))
+    console.print(
+        _runs_table(results, is_running=service.state is ServiceState.RUNNING)
+    )
     say(console, count_text(results) + ".")
     rates = results.rates
     if rates.lag_s is not None:
-        text = f"Arrival to result: {seconds_text(rates.lag_s)} (median of the newest)."
+        text = (
+            f"Arrival to result: {seconds_text(rates.lag_s)} (median of the last 50)."
+        )
         if rates.oldest_unprocessed_s is not None:
             oldest = seconds_text(rates.oldest_unprocessed_s)
             text += f" The oldest unfinished one waits for {oldest}."
@@ -145,13 +152,13 @@ def _print(
     say(console, f"Report: {session.report_path}", in_one_line=True)
 
 
-def _runs_table(results: SessionResults) -> Any:  # noqa: ANN401
-    numbers = ("done", "running", "waiting", "failed", "skipped", "per hour")
+def _runs_table(results: SessionResults, *, is_running: bool) -> Any:  # noqa: ANN401
+    numbers = ("done", "running", "waiting", "failed", "skipped", "rate")
     table = make_table("run", "protocol", *numbers, right=numbers)
     for one in results.runs:
         counts = one.counts
         waiting = sum(counts.get(state, 0) for state in _BEFORE)
-        rate = one.per_hour_now
+        rate = one.rate_now if is_running else one.rate
         if not counts:
             table.add_row(one.name, one.protocol)
             continue
@@ -168,7 +175,7 @@ def _runs_table(results: SessionResults) -> Any:  # noqa: ANN401
                     counts.get(State.SKIPPED, 0),
                 )
             ),
-            "" if rate is None else f"{rate:,.0f}",
+            rate_text(rate),
         )
     return table
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from icestream.cli.output import count_of, say, seconds_text, stdout
 from icestream.report.reading import read_results
-from icestream.report.results import SessionResults, Standing
+from icestream.report.results import Rate, SessionResults, Standing
 from icestream.streaming.protocol import SightingState
 
 if TYPE_CHECKING:
     from icestream.app.session import Session
 
-__all__ = ["NOT_TAKEN", "count_text", "load_results", "print_summary"]
+__all__ = ["NOT_TAKEN", "count_text", "load_results", "print_summary", "rate_text"]
 
 NOT_TAKEN = (SightingState.WAITING, SightingState.UNREADABLE)
 """States of files that somebody should look after."""
@@ -42,6 +42,17 @@ def count_text(results: SessionResults) -> str:
         picks, particles = results.pick_count, results.particle_count
         text += f"; {count_of(picks, 'pick')}, {count_of(particles, 'particle')}"
     return text
+
+
+def rate_text(rate: Rate | None) -> str:
+    """Say a rate: ``450/h``; ``18 in 42 s`` where that says nothing of an hour yet."""
+    if rate is None:
+        return ""
+    if rate.per_hour is None and rate.span_s < 1:
+        return f"{rate.count:,} at once"
+    if rate.per_hour is None:
+        return f"{rate.count:,} in {seconds_text(rate.span_s)}"
+    return f"{rate.per_hour:,.0f}/h"
 
 
 def print_summary(session: Session, results: SessionResults) -> None:

@@ -15,13 +15,19 @@
     │   ├── DiskFull               no space or no quota left
     │   ├── SessionInUse           another service holds the writer's lock
     │   ├── ServiceUnreachable     no service answers on the session's socket
+    │   ├── SourceUnavailable      a session was to finish, but a source stayed away
     │   └── LedgerUnusable         on a network file system, newer, or damaged
     └── InternalError              ours: crash loudly
 
 A message says what happened, to which file or value, and (the hint) what to do next.
+What the system says of a file that cannot be written is put in our words by
+`cannot_write`, for every folder alike.
 """
 
 from __future__ import annotations
+
+import errno
+from pathlib import PurePath
 
 __all__ = [
     "BadSettings",
@@ -37,8 +43,10 @@ __all__ = [
     "ServiceUnreachable",
     "SessionError",
     "SessionInUse",
+    "SourceUnavailable",
     "UnreadableFile",
     "UnusableImage",
+    "cannot_write",
 ]
 
 
@@ -109,9 +117,46 @@ class ServiceUnreachable(SessionError):
     """No service answers on the session's socket."""
 
 
+class SourceUnavailable(SessionError):
+    """A session was to finish, but a source could not be looked at to the end."""
+
+
 class LedgerUnusable(SessionError):
     """A ledger on a network file system, of a newer version, or damaged."""
 
 
 class InternalError(IcestreamError):
     """A promise of our own code was broken."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+
+
+def cannot_write(path: PurePath | str, error: OSError) -> SessionError:
+    """Return what to raise where a file or a folder cannot be made or written.
+
+    Parameters
+    ----------
+    path
+        The file or folder, for the message; it is not looked at.
+    error
+        What the system says.
+
+    Returns
+    -------
+    DiskFull or FolderUnavailable
+        No space or quota is left; or the folder is absent, read-only, not ours, or its
+        disk fails.
+    """
+    folder = PurePath(path).parent
+    what = f"{path} cannot be written: {error.strerror or error}."
+    if error.errno in _FULL:
+        return DiskFull(what, hint=f"Free space or quota of {folder}, then go on.")
+    if error.errno == errno.EROFS:
+        hint = f"Have the disk of {folder} mounted for writing, or choose another."
+    elif error.errno in _FORBIDDEN:
+        hint = f"Get permission to write in {folder}, or choose another."
+    else:
+        hint = f"Check that {folder} exists and may be written."
+    return FolderUnavailable(what, hint=hint)

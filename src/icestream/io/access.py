@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import uuid
@@ -10,12 +9,7 @@ from contextlib import contextmanager
 from io import FileIO
 from typing import TYPE_CHECKING
 
-from icestream.domain.errors import (
-    DiskFull,
-    FolderUnavailable,
-    IncompleteFile,
-    UnreadableFile,
-)
+from icestream.domain.errors import IncompleteFile, UnreadableFile, cannot_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["guarding_writes", "read_at", "reading", "replacing"]
 
 _LARGEST_OFFSET_BYTES = (1 << 63) - 1
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
@@ -107,15 +100,7 @@ def guarding_writes(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise DiskFull(
-                f"{path} could not be written: {error.strerror}.",
-                hint=f"Free space or quota below {path.parent}, then continue.",
-            ) from error
-        raise FolderUnavailable(
-            f"{path} could not be written: {error.strerror or error}.",
-            hint=f"Check that {path.parent} exists and may be written.",
-        ) from error
+        raise cannot_write(path, error) from error
 
 
 @contextmanager

@@ -71,7 +71,8 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
     reads: ClassVar = ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
     citation: ClassVar = (
         "Rohou A, Grigorieff N (2015). CTFFIND4: fast and accurate defocus estimation "
-        "from electron micrographs. J. Struct. Biol. 192, 216-221 (the model)."
+        "from electron micrographs. J. Struct. Biol. 192, 216-221 (the method that is "
+        "followed; search and refinement differ)."
     )
 
     def process(

@@ -68,6 +68,11 @@ class ExtractParticles(PerItem[ExtractParticlesParams]):
         "coordinates": Input(kind=Coordinates),
     }
     outputs: ClassVar = {"particles": Particles}
+    citation: ClassVar = (
+        "Scheres SHW (2010). Classification of structural heterogeneity by "
+        "maximum-likelihood methods. Methods Enzymol. 482, 295-320 (the "
+        "normalisation: a plane through the background, its deviation, outliers)."
+    )
 
     def process(
         self,

@@ -55,6 +55,14 @@ class PickParticles(PerItem[PickParticlesParams]):
     Params: ClassVar = PickParticlesParams
     inputs: ClassVar = {"micrograph": Input(kind=Micrograph)}
     outputs: ClassVar = {"coordinates": Coordinates}
+    citation: ClassVar = (
+        "Roseman AM (2003). Particle finding in electron micrographs using a fast "
+        "local correlation algorithm. Ultramicroscopy 94, 225-236 (the score). "
+        "Padfield D (2012). Masked object registration in the Fourier domain. IEEE "
+        "Trans. Image Process. 21, 2706-2718 (its border). "
+        "Barber RF, Candès EJ (2015). Controlling the false discovery rate via "
+        "knockoffs. Ann. Statist. 43, 2055-2085 (the limit against noise)."
+    )
 
     def process(
         self, context: Context, /, *, micrograph: Micrograph

@@ -21,6 +21,8 @@ __all__ = ["histogram", "over_time"]
 _WIDTH, _HEIGHT = 1160, 214
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 22, 30, 38
 _BINS_OVER_TIME = 400
+_DOT, _BIG_DOT = 3.6, 9.0
+"""Width of a dot among many, and of one of a few."""
 _GROUPS = 6
 """So many setups have a colour of their own."""
 
@@ -45,12 +47,14 @@ def over_time(
     x = Axis(low=0.5, high=max(count, 1) + 0.5, start=_LEFT, end=_WIDTH - _RIGHT)
     fine = [one for one in series.points if not one.is_rejected]
     bad = [one for one in series.points if one.is_rejected]
+    size = _dot_size(count)
     parts = [_frame(x, y), _y_ticks(y, _WIDTH - _RIGHT), _order_ticks(x, clocks)]
     parts += [_limit_across(y, one.value, one.label) for one in series.limits]
     for group in range(1, _GROUPS + 1):
         shown = [one for one in fine if (one.group - 1) % _GROUPS + 1 == group]
-        parts.append(_dots(x, y, thinned(shown, bins=_BINS_OVER_TIME), group))
-    parts.append(_crosses(x, y, thinned(bad, bins=_BINS_OVER_TIME // 2)))
+        kept = thinned(shown, bins=_BINS_OVER_TIME)
+        parts.append(_dots(x, y, kept, group=group, size=size))
+    parts.append(_crosses(x, y, thinned(bad, bins=_BINS_OVER_TIME // 2), size=size))
     parts.append(_title(series))
     return _svg(parts, label=_words(series, values), height=_HEIGHT, width=_WIDTH)
 
@@ -180,21 +184,35 @@ def _limit_down(x: Axis, value: float, label: str) -> Markup:
     ).format(x.place(value), _TOP, _HEIGHT - _BOTTOM, label)
 
 
-def _dots(x: Axis, y: Axis, points: Sequence[Point], group: int) -> Markup:
+def _dot_size(count: int) -> float:
+    """Return the width of dots: two fifths of the room that each exposure has."""
+    room = (_WIDTH - _LEFT - _RIGHT) / max(count, 1)
+    return min(max(0.4 * room, _DOT), _BIG_DOT)
+
+
+def _dots(
+    x: Axis, y: Axis, points: Sequence[Point], *, group: int, size: float
+) -> Markup:
     if not points:
         return Markup()
     path = "".join(f"M{x.place(p.order):.1f} {y.place(p.value):.1f}h0" for p in points)
-    return Markup('<path class="dot g{}" d="{}"/>').format(group, path)
+    return Markup('<path class="dot g{}" stroke-width="{:.1f}" d="{}"/>').format(
+        group, size, path
+    )
 
 
-def _crosses(x: Axis, y: Axis, points: Sequence[Point]) -> Markup:
+def _crosses(x: Axis, y: Axis, points: Sequence[Point], *, size: float) -> Markup:
     if not points:
         return Markup()
+    side = 5 * (size / _DOT) ** 0.5
     path = "".join(
-        f"M{x.place(p.order) - 2.5:.1f} {y.place(p.value) - 2.5:.1f}l5 5m0-5l-5 5"
+        f"M{x.place(p.order) - side / 2:.1f} {y.place(p.value) - side / 2:.1f}"
+        f"l{side:.1f} {side:.1f}m0-{side:.1f}l-{side:.1f} {side:.1f}"
         for p in points
     )
-    return Markup('<path class="cross" d="{}"/>').format(path)
+    return Markup('<path class="cross" stroke-width="{:.1f}" d="{}"/>').format(
+        side * 0.3, path
+    )
 
 
 def _edges(

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from icestream.report.results import (
         ExposureResult,
         FailureLine,
-        IngestLine,
         RunResult,
         SessionResults,
         Snapshot,
     )
+    from icestream.streaming.answers import SeenFile
 
 __all__ = ["write_report"]
 
@@ -109,6 +109,7 @@ def _environment() -> jinja2.Environment:
         "duration": wording.duration,
         "number": wording.number,
         "plain": wording.plain,
+        "rate": wording.rate_text,
         "sentence": wording.verdict_sentence,
     }
     environment.globals |= {
@@ -215,8 +216,8 @@ def _failure_groups(failures: Sequence[FailureLine]) -> list[_FailureGroup]:
     ]
 
 
-def _file_groups(lines: Sequence[IngestLine]) -> list[_FileGroup]:
-    found: dict[tuple[str, str], list[IngestLine]] = {}
+def _file_groups(lines: Sequence[SeenFile]) -> list[_FileGroup]:
+    found: dict[tuple[str, str], list[SeenFile]] = {}
     for one in lines:
         found.setdefault((one.state, one.reason), []).append(one)
     order = [SightingState.UNREADABLE, SightingState.WAITING, SightingState.VANISHED]

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icestream.domain.errors import FolderUnavailable
 from icestream.io.access import guarding_writes
+from icestream.io.relion import safe_name
 
 if TYPE_CHECKING:
     from icestream.streaming.plan import Plan
 
-__all__ = ["Project", "safe_name"]
+__all__ = ["Project"]
 
 _MICROGRAPHS = "micrographs"
 _RENAMED = "renamed"
-
-
-def safe_name(text: str) -> str:
-    """Replace what RELION cannot have in a name; letters of any script stay."""
-    return re.sub(r"[^\w.+/-]", "_", text).lstrip("_") or "unnamed"
 
 
 class Project:

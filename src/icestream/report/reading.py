@@ -6,23 +6,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sqlalchemy as sa
 
 from icestream.report.gallery import choose
+from icestream.report.pace import Pace
 from icestream.report.results import (
     ExposureResult,
     FailureLine,
-    IngestLine,
-    NoticeLine,
     RunResult,
     SessionResults,
     Snapshot,
     Standing,
 )
 from icestream.report.tables import read_coordinates, read_tables
-from icestream.report.timing import per_hour, per_hour_now, rates_of, read_times
-from icestream.streaming import schema
-from icestream.streaming.protocol import SightingState
 from icestream.streaming.records import decode
 from icestream.streaming.tasks import TERMINAL, State
 
@@ -30,8 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, MutableMapping, Sequence
 
     from icestream.report.roles import Roles
-    from icestream.report.tables import Decision, Tables, Trouble
-    from icestream.report.timing import Times
+    from icestream.report.tables import Tables
+    from icestream.streaming.answers import (
+        Decision,
+        FailedAttempt,
+        RunStanding,
+        Trouble,
+    )
     from icestream.streaming.plan import Plan
     from icestream.streaming.reader import LedgerReader
 
@@ -66,39 +66,34 @@ def read_results(
     """
     moment = time.time() if now is None else now
     tables = read_tables(reader, plan, {} if row_counts is None else row_counts)
-    times = read_times(reader)
-    exposures = tuple(_exposure(key, tables, times) for key in tables.arrivals)
+    pace = Pace()
+    pace.add(reader.moments())
+    exposures = tuple(_exposure(key, tables, pace) for key in tables.arrivals)
     gallery = choose(exposures)
-    run_rows = {row["name"]: row for row in reader.rows(schema.run)}
-    paused = {n: row["paused"] for n, row in run_rows.items() if row["paused"]}
-    sources_closed = all(
-        name in run_rows and run_rows[name]["closed"] for name in tables.roles.sources
-    )
-    is_done = all(one.standing is not Standing.IN_PROGRESS for one in exposures)
+    runs = reader.runs()
+    sources_closed = all(n in runs and runs[n].closed for n in tables.roles.sources)
+    unfinished = {e.key for e in exposures if e.standing is Standing.IN_PROGRESS}
     return SessionResults(
         read_at=moment,
         roles=tables.roles,
         exposures=exposures,
         groups=tables.optics.groups,
-        runs=_runs(plan, reader.counts(), run_rows, times=times, now=moment),
+        runs=_runs(reader, plan, runs, pace=pace, now=moment),
         failures=_failures(reader, tables),
-        ingest=_ingest(reader),
-        notices=tuple(
-            NoticeLine(time=row["time"], run=row["run"], message=row["message"])
-            for row in reader.rows(schema.notice)
-        ),
+        ingest=tuple(reader.files_not_taken()),
+        notices=tuple(reader.notices()),
         snapshots=_snapshots(reader, plan, tables.roles),
         gallery=gallery,
         coordinates=read_coordinates(
             reader, tables, (one.key for group in gallery for one in group.exposures)
         ),
-        paused=paused,
-        rates=rates_of(exposures, now=moment),
-        is_finished=sources_closed and is_done,
+        paused={one.name: one.paused for one in runs.values() if one.paused},
+        rates=pace.rates(unfinished, now=moment),
+        is_finished=sources_closed and not unfinished,
     )
 
 
-def _exposure(key: str, tables: Tables, times: Times) -> ExposureResult:
+def _exposure(key: str, tables: Tables, pace: Pace) -> ExposureResult:
     states = tables.states.get(key, {})
     gate = _deciding_gate(tables, key)
     decided = tables.decisions[gate][key] if gate else None
@@ -111,8 +106,8 @@ def _exposure(key: str, tables: Tables, times: Times) -> ExposureResult:
         source=key.partition("/")[0],
         setup=group.name if group else setup,
         arrival=tables.arrivals[key],
-        arrived_at=times.arrived.get(key),
-        finished_at=times.finished.get(key),
+        arrived_at=pace.arrived_at(key),
+        finished_at=pace.finished_at(key),
         standing=standing,
         states=states,
         micrograph=micrograph,
@@ -161,18 +156,17 @@ def _reason(troubles: Sequence[Trouble], standing: Standing) -> str:
 
 
 def _runs(
+    reader: LedgerReader,
     plan: Plan,
-    counts: Mapping[str, Mapping[str, int]],
-    rows: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[str, RunStanding],
     *,
-    times: Times,
+    pace: Pace,
     now: float,
 ) -> tuple[RunResult, ...]:
+    counts, mean_s = reader.counts(), reader.mean_elapsed_s()
     found = []
     for name, spec in plan.workflow.runs.items():
-        run = plan.runs[name]
-        row = rows.get(name, {})
-        of_run = times.of_run.get(name)
+        run, standing = plan.runs[name], runs.get(name)
         found.append(
             RunResult(
                 name=name,
@@ -182,55 +176,37 @@ def _runs(
                 shape=spec.shape.value,
                 params=run.params,
                 counts=counts.get(name, {}),
-                closed=bool(row.get("closed", False)),
-                paused=row.get("paused"),
-                per_hour=per_hour(of_run.ended) if of_run else None,
-                per_hour_now=per_hour_now(of_run.ended, now) if of_run else None,
-                mean_s=of_run.mean_s if of_run else None,
+                closed=standing is not None and standing.closed,
+                paused=standing.paused if standing else None,
+                rate=pace.run(name),
+                rate_now=pace.run(name, now=now),
+                mean_s=mean_s.get(name),
             )
         )
     return tuple(found)
 
 
 def _failures(reader: LedgerReader, tables: Tables) -> tuple[FailureLine, ...]:
-    attempt = schema.attempt.c
-    statement = sa.select(
-        attempt.run, attempt.key, attempt.cause, attempt.message, attempt.details
-    ).where(attempt.cause.is_not(None))
-    last = {
-        (run, key): (cause, message, details)
-        for run, key, cause, message, details in reader.select(
-            statement.order_by(attempt.seq)
-        )
-    }
+    last = {(one.run, one.key): one for one in reader.failed_attempts()}
     return tuple(
-        _failure(one, *last.get((one.run, one.key), ("", "", "")))
+        _failure(one, last.get((one.run, one.key)))
         for key in tables.arrivals
         for one in tables.troubles.get(key, ())
         if one.state is not State.SKIPPED
     )
 
 
-def _failure(
-    trouble: Trouble, cause: str | None, message: str | None, details: str | None
-) -> FailureLine:
+def _failure(trouble: Trouble, attempt: FailedAttempt | None) -> FailureLine:
+    cause, message, details = attempt[2:] if attempt else ("", "", "")
     return FailureLine(
         run=trouble.run,
         key=trouble.key,
-        cause=cause or "",
+        cause=cause,
         reason=trouble.reason or message or "no reason was given",
-        details=details or "",
+        details=details,
         attempts=trouble.attempt,
         is_final=trouble.state is State.QUARANTINED,
     )
-
-
-def _ingest(reader: LedgerReader) -> tuple[IngestLine, ...]:
-    rows = reader.rows(
-        schema.ingest, schema.ingest.c.state != SightingState.TAKEN.value
-    )
-    names = ("run", "path", "state", "reason", "time")
-    return tuple(IngestLine(**{name: row[name] for name in names}) for row in rows)
 
 
 def _snapshots(reader: LedgerReader, plan: Plan, roles: Roles) -> tuple[Snapshot, ...]:

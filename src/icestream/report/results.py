@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
     from icestream.domain import Coordinates, Ctf, Micrograph, OpticsGroup, Verdict
     from icestream.report.roles import Roles
+    from icestream.streaming.answers import NoticeLine, SeenFile
 
 __all__ = [
     "ExposureResult",
     "FailureLine",
-    "IngestLine",
-    "NoticeLine",
     "PictureGroup",
+    "Rate",
     "Rates",
     "RunResult",
     "SessionResults",
@@ -92,11 +92,20 @@ class ExposureResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """So many in so many seconds; per hour where that is long enough to say so."""
+
+    count: int
+    span_s: float
+    per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """One run: what it is, with which parameters, and how far it has come.
 
-    ``counts`` tells how many tasks are in each state; rates are items per hour, overall
-    and over the last ten minutes; ``mean_s`` is the mean time of an attempt.
+    ``counts`` tells how many tasks are in each state; rates are over the session and
+    over the last ten minutes; ``mean_s`` is the mean time of an attempt.
     """
 
     name: str
@@ -108,8 +117,8 @@ class RunResult:
     counts: Mapping[str, int]
     closed: bool
     paused: str | None
-    per_hour: float | None = None
-    per_hour_now: float | None = None
+    rate: Rate | None = None
+    rate_now: Rate | None = None
     mean_s: float | None = None
 
 
@@ -124,26 +133,6 @@ class FailureLine:
     details: str
     attempts: int
     is_final: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestLine:
-    """A path that a source has seen and not taken, and why."""
-
-    run: str
-    path: str
-    state: str
-    reason: str
-    time: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoticeLine:
-    """Something that people should know."""
-
-    time: float
-    run: str | None
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,20 +160,21 @@ class Rates:
 
     Parameters
     ----------
-    arrived_per_hour, processed_per_hour
-        Over the session; ``None`` before there are two.
-    arrived_per_hour_now, processed_per_hour_now
+    arrived, processed
+        Over the session; ``None`` before there is one.
+    arrived_now, processed_now
         Over the last ten minutes.
     lag_s
-        Median time from arrival to the last result of the newest 50 exposures.
+        Median time from arrival to the last result of the 50 exposures that were
+        finished last.
     oldest_unprocessed_s
         For how long the oldest exposure in progress has been waiting.
     """
 
-    arrived_per_hour: float | None = None
-    processed_per_hour: float | None = None
-    arrived_per_hour_now: float | None = None
-    processed_per_hour_now: float | None = None
+    arrived: Rate | None = None
+    processed: Rate | None = None
+    arrived_now: Rate | None = None
+    processed_now: Rate | None = None
     lag_s: float | None = None
     oldest_unprocessed_s: float | None = None
 
@@ -215,7 +205,7 @@ class SessionResults:
     groups: tuple[OpticsGroup, ...]
     runs: tuple[RunResult, ...]
     failures: tuple[FailureLine, ...]
-    ingest: tuple[IngestLine, ...]
+    ingest: tuple[SeenFile, ...]
     notices: tuple[NoticeLine, ...]
     snapshots: tuple[Snapshot, ...]
     gallery: tuple[PictureGroup, ...]

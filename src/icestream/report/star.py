@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 from icestream.domain import Coordinates, OpticsGroup, Particles
 from icestream.domain.errors import BadSettings
 from icestream.io.access import guarding_writes, replacing
+from icestream.io.relion import (
+    coordinate_columns,
+    image_columns,
+    image_optics_columns,
+    micrograph_columns,
+    micrograph_optics_columns,
+    optics_columns,
+    safe_name,
+    seen_resolution_angst,
+    seen_y_px,
+)
 from icestream.io.star import star_head, star_rows, star_table
-from icestream.report.project import Project, safe_name
+from icestream.report.project import Project
 from icestream.report.reading import read_results
 from icestream.streaming.records import decode
 
@@ -17,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from icestream.domain import Column, Ctf, Micrograph
+    from icestream.domain import Ctf, Micrograph
     from icestream.io.star import StarColumns
     from icestream.report.results import ExposureResult
     from icestream.streaming.plan import Plan
@@ -25,9 +36,6 @@ if TYPE_CHECKING:
     from icestream.streaming.workflow import Port
 
 __all__ = ["Exported", "export_star"]
-
-_NO_RINGS_ANGST = 999.0
-"""What RELION itself writes where CTFFIND finds no resolution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,27 +57,6 @@ class _Shot:
     ctf: Ctf
     name: str
     group: OpticsGroup
-
-    @property
-    def is_flipped(self) -> bool:
-        """Whether RELION turns the file upside down: so it does with every TIFF."""
-        return self.micrograph.path.lower().endswith((".tif", ".tiff"))
-
-    @property
-    def angle_deg(self) -> float:
-        """Angle of U from +x as RELION sees the micrograph."""
-        angle = self.ctf.defocus_angle_deg
-        return (180.0 - angle) % 180.0 if self.is_flipped else angle
-
-    @property
-    def resolution_angst(self) -> float:
-        """Fit resolution."""
-        found = self.ctf.resolution_angst
-        return _NO_RINGS_ANGST if found is None else found
-
-    def y_px(self, y_px: Column) -> Column:
-        """Rows as RELION counts them."""
-        return self.micrograph.height_px - 1 - y_px if self.is_flipped else y_px
 
 
 def export_star(
@@ -167,31 +154,13 @@ def _shot(
 def _write_micrographs(
     path: Path, shots: Sequence[_Shot], groups: Sequence[OpticsGroup]
 ) -> None:
-    pixels = [one.setup.pixel_size_angst for one in groups]
-    optics = _optics(groups) | {"rlnMicrographPixelSize": pixels}
-    table: StarColumns = {
-        "rlnMicrographName": [one.name for one in shots],
-        "rlnOpticsGroup": [one.group.number for one in shots],
-        "rlnDefocusU": [one.ctf.defocus_u_angst for one in shots],
-        "rlnDefocusV": [one.ctf.defocus_v_angst for one in shots],
-        "rlnDefocusAngle": [one.angle_deg for one in shots],
-        "rlnPhaseShift": [one.ctf.phase_shift_deg for one in shots],
-        "rlnCtfFigureOfMerit": [one.ctf.score for one in shots],
-        "rlnCtfMaxResolution": [one.resolution_angst for one in shots],
-    }
-    _write(path, [star_table("optics", optics), star_table("micrographs", table)])
-
-
-def _optics(groups: Sequence[OpticsGroup]) -> dict[str, Sequence[Any]]:
-    setups = [one.setup for one in groups]
-    return {
-        "rlnOpticsGroupName": [safe_name(one.name) for one in groups],
-        "rlnOpticsGroup": [one.number for one in groups],
-        "rlnMicrographOriginalPixelSize": [one.pixel_size_angst for one in setups],
-        "rlnVoltage": [one.voltage_kv for one in setups],
-        "rlnSphericalAberration": [one.spherical_aberration_mm for one in setups],
-        "rlnAmplitudeContrast": [one.amplitude_contrast for one in setups],
-    }
+    table = micrograph_columns(
+        [one.name for one in shots],
+        [one.ctf for one in shots],
+        groups=[one.group.number for one in shots],
+    )
+    optics = star_table("optics", micrograph_optics_columns(groups))
+    _write(path, [optics, star_table("micrographs", table)])
 
 
 def _write_coordinates(
@@ -207,11 +176,9 @@ def _write_coordinates(
         path = folder / name
         with guarding_writes(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        table = {
-            "rlnCoordinateX": one.x_px,
-            "rlnCoordinateY": shot.y_px(one.y_px),
-            "rlnAutopickFigureOfMerit": one.score,
-        }
+        table = coordinate_columns(
+            one, micrograph=shot.name, height_px=shot.micrograph.height_px
+        )
         _write(path, [star_table("", table)])
         names.append(shot.name)
         files.append(name)
@@ -241,7 +208,7 @@ class _ParticleOptics:
 
     def table(self) -> StarColumns:
         """Return the block of optics groups."""
-        table = _optics(self.groups)
+        table = optics_columns(self.groups)
         setups = [name for name, _, _ in self.numbers]
         table["rlnOpticsGroupName"] = [
             safe_name(
@@ -249,12 +216,13 @@ class _ParticleOptics:
             )
             for name, box, pixel in self.numbers
         ]
-        return table | {
-            "rlnImagePixelSize": [pixel for _, _, pixel in self.numbers],
-            "rlnImageSize": [box for _, box, _ in self.numbers],
-            "rlnImageDimensionality": [2] * len(self.numbers),
-            "rlnCtfDataAreCtfPremultiplied": [0] * len(self.numbers),
-        }
+        boxes_px = [box for _, box, _ in self.numbers]
+        pixels_angst = [pixel for _, _, pixel in self.numbers]
+        return (
+            table
+            | image_optics_columns(boxes_px, pixels_angst)
+            | {"rlnCtfDataAreCtfPremultiplied": [0] * len(self.numbers)}
+        )
 
 
 def _write_particles(
@@ -286,20 +254,22 @@ def _particle_rows(
     shot: _Shot, block: Particles, *, stack: str, optics: _ParticleOptics
 ) -> StarColumns:
     count = len(block)
+    y_px = seen_y_px(
+        block.y_px, micrograph=shot.name, height_px=shot.micrograph.height_px
+    )
+    number = optics.number(shot, block)
+    images = image_columns(
+        stack, micrograph=shot.name, x_px=block.x_px, y_px=y_px, group=number
+    )
     # The stack's rows are those of the micrograph as stored, so its angles stay.
-    return {
-        "rlnCoordinateX": block.x_px,
-        "rlnCoordinateY": shot.y_px(block.y_px),
-        "rlnImageName": [f"{number:06d}@{stack}" for number in range(1, count + 1)],
-        "rlnMicrographName": [shot.name] * count,
-        "rlnOpticsGroup": [optics.number(shot, block)] * count,
+    return images | {
         "rlnDefocusU": block.defocus_u_angst,
         "rlnDefocusV": block.defocus_v_angst,
         "rlnDefocusAngle": block.defocus_angle_deg,
         "rlnPhaseShift": block.phase_shift_deg,
         "rlnAutopickFigureOfMerit": block.score,
         "rlnCtfFigureOfMerit": [shot.ctf.score] * count,
-        "rlnCtfMaxResolution": [shot.resolution_angst] * count,
+        "rlnCtfMaxResolution": [seen_resolution_angst(shot.ctf)] * count,
     }
 
 

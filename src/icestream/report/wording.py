@@ -11,6 +11,7 @@ from icestream.domain.units import micrometre_from_angst
 
 if TYPE_CHECKING:
     from icestream.domain.verdict import Verdict
+    from icestream.report.results import Rate
 
 __all__ = [
     "Quantity",
@@ -21,6 +22,7 @@ __all__ = [
     "percent",
     "plain",
     "quantity",
+    "rate_text",
     "verdict_sentence",
 ]
 
@@ -155,6 +157,17 @@ def duration(seconds: float | None) -> str:
         return f"{hours}\u00a0h {minutes:02d}\u00a0min"
     days, hours = divmod(hours, 24)
     return f"{days}\u00a0d {hours}\u00a0h"
+
+
+def rate_text(rate: Rate | None) -> str:
+    """Say a rate: ``450 per hour``; ``18 in 42 s`` if that is too short."""
+    if rate is None:
+        return "–"
+    if rate.per_hour is None and rate.span_s < 1:
+        return f"{number(rate.count)} at once"
+    if rate.per_hour is None:
+        return f"{number(rate.count)} in {duration(rate.span_s)}"
+    return f"{number(rate.per_hour)} per hour"
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from icestream.streaming.ready import ReadyQueue
 from icestream.streaming.state import SESSION, Exposure, Policy, RunState
 from icestream.streaming.tasks import TERMINAL, State, Task
-from icestream.streaming.workflow import Port, RunSpec, Shape, Workflow
+from icestream.streaming.workflow import Port, RunSpec, Shape, Workflow, item_on
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -83,16 +83,12 @@ class Board:
                 exposure = self.exposures.get(key)
                 self.ready.add(run, key, exposure.arrival if exposure else 0)
 
-    # What stands on a port ------------------------------------------------------------
-
     def published(self, port: Port, task: Task | None) -> str | None:
         """Return the id of the item that a task has published on a port."""
         if task is None or task.published is None:
             return None
-        if self.workflow.runs[port.run].shape is Shape.GATE:
-            side, _, item = task.published.partition(":")
-            return item if side == port.output else None
-        return f"{task.published}/{port.output}"
+        shape = self.workflow.runs[port.run].shape
+        return item_on(port.output, task.published, shape=shape)
 
     def look(self, ports: Sequence[Port], key: str) -> Look:
         """Find what stands for a key on one of the ports that feed an input."""
@@ -127,8 +123,6 @@ class Board:
         fields = {} if exposure is None else exposure.acquisition
         read = [[name, fields.get(name)] for name in spec.reads]
         return _hash([self.runs[spec.name].identity, read, found])
-
-    # What could be started ------------------------------------------------------------
 
     def is_paused(self, run: str) -> bool:
         """Whether a run may start nothing."""

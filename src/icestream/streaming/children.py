@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,10 @@ class Child:
 
 def describe_exit(status: int) -> str:
     """Return an exit status in words."""
-    return f"ended by signal {-status}" if status < 0 else f"left with status {status}"
+    if status >= 0:
+        return f"left with status {status}"
+    known = {one.value: f" ({one.name})" for one in signal.Signals}
+    return f"ended by signal {-status}{known.get(-status, '')}"
 
 
 def tail_of(log: Path) -> str:

@@ -1,5 +1,7 @@
 """Talking to a running service: JSON lines over a Unix socket that only its user opens.
 
+Whether a service runs is told by `find_service`, and nowhere else.
+
 A request is one line, ``{"command": name, ...}``; the answer is one line,
 ``{"ok": true, "result": ...}`` or ``{"ok": false, "error": ...}``, sent after the
 request is stored as events.
@@ -13,26 +15,82 @@ import json
 import os
 import socket
 import threading
+import time
 from concurrent.futures import CancelledError
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from icestream.domain.errors import (
     BadSettings,
-    FolderUnavailable,
     ServiceUnreachable,
     SessionError,
     SessionInUse,
+    cannot_write,
 )
+from icestream.streaming.processes import ProcessRecord, is_alive, record_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["ControlServer", "request", "writer_lock"]
+__all__ = [
+    "ControlServer",
+    "ServiceState",
+    "ServiceStatus",
+    "find_service",
+    "request",
+    "writer_lock",
+]
 
 _LONGEST = 1 << 20
 _PATIENCE_S = 60.0
 _REFUSALS = (SessionError, ValueError, RecursionError, CancelledError, TimeoutError)
+
+
+class ServiceState(StrEnum):
+    """Whether a service runs; ``busy``: it has the session, but answers nobody."""
+
+    RUNNING = "running"
+    BUSY = "busy"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """What is known of a session's service; ``pid`` where its process is known."""
+
+    state: ServiceState
+    pid: int | None = None
+
+
+def find_service(socket_path: Path, lock_path: Path) -> ServiceStatus:
+    """Return whether a service runs on a session, and as which process.
+
+    Parameters
+    ----------
+    socket_path, lock_path
+        The session's socket and its writer lock.
+
+    Returns
+    -------
+    ServiceStatus
+        ``busy`` while a service starts or ends, and where its socket was removed.
+    """
+    try:
+        return ServiceStatus(ServiceState.RUNNING, request(socket_path, "ping"))
+    except ServiceUnreachable:
+        pass
+    try:
+        descriptor = os.open(lock_path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ServiceStatus(ServiceState.STOPPED)
+    try:
+        if _lock(descriptor, fcntl.LOCK_SH):
+            return ServiceStatus(ServiceState.STOPPED)
+        return ServiceStatus(ServiceState.BUSY, _holder(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -43,27 +101,52 @@ def writer_lock(path: Path) -> Iterator[None]:
     ------
     SessionInUse
         Another process holds it.
-    FolderUnavailable
+    FolderUnavailable, DiskFull
         The folder may not be written.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise cannot_write(path, error) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+        if not _lock(descriptor, fcntl.LOCK_EX):
+            holder = _holder(descriptor)
             raise SessionInUse(
-                f"The session {path.parent} is in use by process {holder or '?'}.",
+                f"The session {path.parent} is in use by "
+                f"{f'process {holder}' if holder else 'another process'}.",
                 hint="`icestream status` shows it; `icestream stop` ends it.",
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            )
+        _sign(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    """Lock a file; looked at again, since `find_service` locks it for a moment."""
+    for wait_s in (0.01, 0.05, 0.1, 0.0):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        time.sleep(wait_s)
+    return False
+
+
+def _sign(descriptor: int) -> None:
+    """Leave in the lock file who holds it: for people, since the lock is the truth."""
+    record = json.dumps(asdict(record_process("service", os.getpid(), "")))
+    with contextlib.suppress(OSError):  # a full disk does not keep anybody out
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, record.encode() + b"\n", 0)
+
+
+def _holder(descriptor: int) -> int | None:
+    """Return the process that holds a lock file, where it has signed and is alive."""
+    try:
+        record = ProcessRecord(**json.loads(os.pread(descriptor, 4096, 0)))
+    except (ValueError, TypeError):
+        return None
+    return record.pid if is_alive(record) else None
 
 
 class ControlServer:
@@ -78,7 +161,7 @@ class ControlServer:
 
     Raises
     ------
-    FolderUnavailable
+    FolderUnavailable, DiskFull
         The socket cannot be made.
     """
 
@@ -93,7 +176,7 @@ class ControlServer:
                 self._socket.bind(address)
         except OSError as error:
             self._socket.close()
-            raise _not_writable(path, error) from error
+            raise cannot_write(path, error) from error
         finally:
             os.umask(mask)
         # Who finds the queue full is refused at once, as if no service ran.
@@ -174,13 +257,6 @@ def _line(connection: socket.socket) -> bytes:
             raise ValueError("the line is cut or too long")
         received += more
     return bytes(received)
-
-
-def _not_writable(path: Path, error: OSError) -> FolderUnavailable:
-    return FolderUnavailable(
-        f"{path} cannot be made or opened: {error.strerror or error}.",
-        hint=f"Check that {path.parent} exists and that you may write in it.",
-    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
-from icestream.domain.errors import InternalError
+from icestream.domain.errors import InternalError, cannot_write
 from icestream.streaming.children import tail_of
 from icestream.streaming.dask_loop import EngineLoop
 from icestream.streaming.dask_node import AHEAD, RECORDS
@@ -51,6 +51,10 @@ class DaskExecutor(Executor):
     recycle_after
         Bundles after which the scheduler's process is replaced, since it grows by about
         1 kB with each. No task is lost or repeated by that.
+    memory_bytes
+        What all slots may have together, by default most of the machine's memory. A
+        slot that keeps more than an equal share of it is replaced after its task; when
+        all together reach it, the largest is killed and its task answered as lost.
     """
 
     def __init__(
@@ -62,11 +66,13 @@ class DaskExecutor(Executor):
         modules: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         recycle_after: int = 50_000,
+        memory_bytes: int | None = None,
     ) -> None:
         self._loop: EngineLoop | None = None
         self._folder = folder
         self._environment = {AHEAD: ",".join(modules)} | dict(environment or {})
         self._recycle_after = recycle_after
+        self._memory_bytes = memory_bytes
         self._slots = {
             f"slot-{number}": Slot(name=f"slot-{number}", threads=threads_per_slot)
             for number in range(slots)
@@ -79,14 +85,20 @@ class DaskExecutor(Executor):
         ------
         InternalError
             No slot came up; the message quotes the log.
+        FolderUnavailable, DiskFull
+            The folder cannot be made.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self._folder, error) from error
         reap_strays(read_records(self._folder / RECORDS))
         self._loop = EngineLoop(
             tuple(self._slots.values()),
             self._folder.absolute(),
             environment=self._environment,
             recycle_after=self._recycle_after,
+            memory_bytes=self._memory_bytes,
             deliver=deliver,
         )
         self._loop.start()

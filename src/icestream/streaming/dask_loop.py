@@ -20,6 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from icestream.streaming.children import trim_log
 from icestream.streaming.dask_engine import Engine
+from icestream.streaming.dask_memory import (
+    INTERVAL_S,
+    find_excess,
+    usable_bytes,
+    used_bytes,
+)
 from icestream.streaming.dask_node import RECORDS
 from icestream.streaming.dask_slot import (
     START_ATTEMPTS,
@@ -58,6 +64,8 @@ class EngineLoop(threading.Thread):
         Further variables of the slots' processes.
     recycle_after
         Bundles after which the scheduler is replaced.
+    memory_bytes
+        What all slots may have together; ``None``: most of the machine's.
     deliver
         Takes the outcomes.
     """
@@ -69,6 +77,7 @@ class EngineLoop(threading.Thread):
         *,
         environment: Mapping[str, str],
         recycle_after: int,
+        memory_bytes: int | None,
         deliver: Callable[[Outcome], None],
     ) -> None:
         super().__init__(name="dask-executor", daemon=True)
@@ -81,6 +90,8 @@ class EngineLoop(threading.Thread):
         }
         self._folder = folder
         self._recycle_after = recycle_after
+        self._memory_bytes = memory_bytes
+        self._memory_at = 0.0
         self._engine: Engine | None = None
         self._successor: Engine | None = None
         self._retired: list[Engine] = []
@@ -112,8 +123,8 @@ class EngineLoop(threading.Thread):
         self._keepers[slot].submit(Bundle(self._tickets, tasks, payload))
 
     def restart(self, slot: str) -> None:
-        """End a slot's process and start another."""
-        self._keepers[slot].restart("A restart was asked for.")
+        """End a slot's process, whose task takes too long, and start another."""
+        self._keepers[slot].restart("Its task took longer than its time limit.")
 
     async def _serve(self) -> None:
         try:
@@ -135,6 +146,7 @@ class EngineLoop(threading.Thread):
         failures = max(self._failed_engines, *(one.failed_starts for one in keepers))
         if self.usable or failures >= START_ATTEMPTS:
             self.settled.set()
+        self._watch_memory()
         self._record()
         self._trim_logs()
 
@@ -232,6 +244,24 @@ class EngineLoop(threading.Thread):
             write_records(self._folder / RECORDS, records)
         except OSError as error:
             logger.warning("The engine's processes are not recorded: %s", error)
+
+    def _watch_memory(self) -> None:
+        if time.monotonic() < self._memory_at:
+            return
+        self._memory_at = time.monotonic() + INTERVAL_S
+        used = {
+            name: used_bytes(one.child.record.pid)
+            for name, one in self._keepers.items()
+            if one.child is not None
+        }
+        limit = usable_bytes() if self._memory_bytes is None else self._memory_bytes
+        excess = find_excess(used, limit_bytes=limit)
+        if excess is None:
+            return
+        if excess.at_once:
+            self._keepers[excess.slot].restart(excess.reason)
+        else:
+            self._keepers[excess.slot].renew(excess.reason)
 
     def _trim_logs(self) -> None:
         if time.monotonic() < self._log_at:

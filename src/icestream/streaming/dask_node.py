@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from icestream.streaming.execution import execute
 from icestream.streaming.processes import (
+    die_before_others,
     die_with_parent,
     end_processes,
     read_records,
@@ -97,6 +98,7 @@ def main() -> None:
     orders_from, reports_to = _take_standard_streams()
     if name != SCHEDULER:
         die_with_parent(parent)
+        die_before_others()
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     loop = asyncio.new_event_loop()
     orders: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()

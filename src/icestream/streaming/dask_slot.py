@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 START_LIMIT_S = 60.0
 START_ATTEMPTS = 3
 LONGEST_PAUSE_S = 30.0
+SHORTEST_LIFE_S = 60.0
+"""A process is not replaced sooner for what it keeps in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class SlotKeeper:
         self._address = ""
         self._give_up_at = 0.0
         self._start_at = 0.0
+        self._born_at = 0.0
         self._why_killed = ""
+        self._why_renewed = ""
         self._waiting: deque[Bundle] = deque()
         self._sent: dict[int, tuple[Bundle, asyncio.Future[bytes]]] = {}
 
@@ -88,6 +92,13 @@ class SlotKeeper:
         if self.child is not None and self.child.exit_status() is None:
             self._why_killed = self._why_killed or reason
             self.child.kill()
+
+    def renew(self, reason: str) -> None:
+        """Replace the process as soon as it has done the tasks that were sent."""
+        is_young = time.monotonic() < self._born_at + SHORTEST_LIFE_S
+        if not is_young and not self._why_renewed:
+            logger.warning("%s is replaced after its task. %s", self.slot.name, reason)
+            self._why_renewed = reason
 
     def watch(self, engine: Engine | None) -> None:
         """Start, enlist, or bury the process, whatever its state asks for.
@@ -113,6 +124,8 @@ class SlotKeeper:
         elif not self._address and time.monotonic() > self._give_up_at:
             self.restart(f"It did not come up within {START_LIMIT_S:g} s.")
         self._send()
+        if self._why_renewed and not self._sent:
+            self.restart(self._why_renewed)
 
     def forget(self) -> None:
         """Drop all bundles: nothing more is delivered."""
@@ -133,7 +146,8 @@ class SlotKeeper:
         except OSError as error:
             logger.warning("%s cannot be started: %s", self.slot.name, error)
             self._start_failed()
-        self._give_up_at = time.monotonic() + START_LIMIT_S
+        self._born_at = time.monotonic()
+        self._give_up_at = self._born_at + START_LIMIT_S
 
     def _enlist(self, child: Child, engine: Engine) -> None:
         self.engine = engine
@@ -142,6 +156,8 @@ class SlotKeeper:
         child.order(scheduler=engine.address, secret=service_secret())
 
     def _send(self) -> None:
+        if self._why_renewed:
+            return
         while self._waiting and self._address and self.engine is not None:
             bundle = self._waiting.popleft()
             collecting = self.engine.submit(
@@ -174,7 +190,7 @@ class SlotKeeper:
         child.bury()
         was_up, self.is_up = self.is_up, False
         self.child = self.engine = None
-        self._address = self._why_killed = ""
+        self._address = self._why_killed = self._why_renewed = ""
         lost = [bundle for bundle, _ in self._sent.values()]
         for _, collecting in self._sent.values():
             collecting.cancel()

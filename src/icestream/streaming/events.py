@@ -32,7 +32,6 @@ __all__ = [
     "Succeeded",
     "Ticked",
     "Updated",
-    "Withdrawn",
     "dump_event",
     "load_event",
 ]
@@ -58,15 +57,6 @@ class Arrived:
     key: str
     content: str
     acquisition: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """A source takes a key back."""
-
-    run: str
-    key: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +132,10 @@ class Updated:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Quarantined keys of a run (all of them where ``key`` is ``None``) go again."""
+    """A quarantined key of a run goes again."""
 
     run: str
-    key: str | None = None
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +168,6 @@ class Recovered:
 Event: TypeAlias = (
     Configured
     | Arrived
-    | Withdrawn
     | Closed
     | Started
     | Succeeded
@@ -198,7 +187,6 @@ _KINDS: Mapping[str, type[Any]] = {
     for kind in (
         Configured,
         Arrived,
-        Withdrawn,
         Closed,
         Started,
         Succeeded,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
-import os
 import shutil
 import time
 import traceback
@@ -21,12 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from typing import Protocol as Contract
 
 from icestream.domain.errors import (
-    DiskFull,
     IcestreamError,
     IncompleteFile,
     InternalError,
     ItemError,
     SessionError,
+    cannot_write,
 )
 from icestream.streaming.protocol import (
     AcquisitionView,
@@ -35,7 +34,6 @@ from icestream.streaming.protocol import (
     Missing,
     PerItem,
     Product,
-    folder_unavailable,
 )
 from icestream.streaming.records import Record, decode, encode
 
@@ -60,6 +58,8 @@ T = TypeVar("T")
 
 _LONGEST_MESSAGE = 2_000
 _LONGEST_DETAILS = 50_000
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that only who writes can meet: no fault of an item."""
 
 STATE = "state"
 """Name under which an aggregate's state travels, beside its snapshot."""
@@ -187,7 +187,7 @@ class Executor(Contract):
         """Queue tasks on a slot, to be run there one after the other."""
 
     def restart_slot(self, slot: str) -> None:
-        """End whatever runs on a slot and bring it up again."""
+        """End what runs on a slot, since it takes too long, and bring it up again."""
 
     def close(self) -> None:
         """End all slots and their processes."""
@@ -344,16 +344,13 @@ def _move(temporary: Path, final: Path) -> int:
     try:
         shutil.move(temporary, final)
     except OSError as error:
-        raise folder_unavailable(final, error) from error
+        raise cannot_write(final, error) from error
     return size
 
 
 def _failure(error: BaseException) -> Failure:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        error = DiskFull(
-            f"{os.strerror(error.errno)}: {error.filename or 'a product'}.",
-            hint="Free space or raise the quota, then resume.",
-        )
+    if isinstance(error, OSError) and error.errno in _OF_WRITING:
+        error = cannot_write(str(error.filename or "A product"), error)
     return Failure(
         fault=_fault(error),
         cause=type(error).__name__,

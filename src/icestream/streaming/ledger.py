@@ -29,6 +29,7 @@ from icestream.streaming.state import (
     StoreTask,
 )
 from icestream.streaming.tasks import Change, ChangeKind, State, Task
+from icestream.streaming.workflow import item_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,7 +74,8 @@ class Ledger:
         self._records: OrderedDict[str, Record] = OrderedDict()
         try:
             with self.engine.begin() as connection:
-                self._check_version(connection)
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                schema.make_or_check(connection, path)
             self.connection = self.engine.connect()
             self._inode = inode_of(path)
         except DatabaseError as error:
@@ -185,24 +187,6 @@ class Ledger:
             for row in connection.execute(query.order_by(columns.seq)):
                 yield load_event(row.kind, row.run, row.key, row.body)
 
-    def _check_version(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        if not sa.inspect(connection).has_table("meta"):
-            schema.metadata.create_all(connection)
-            values = {"name": "schema_version", "value": str(schema.SCHEMA_VERSION)}
-            connection.execute(schema.meta.insert(), values)
-            return
-        query = sa.select(schema.meta.c.value)
-        found = connection.execute(
-            query.where(schema.meta.c.name == "schema_version")
-        ).scalar()
-        if found != str(schema.SCHEMA_VERSION):
-            raise LedgerUnusable(
-                f"The ledger {self.path} has schema version {found}; this program "
-                f"knows {schema.SCHEMA_VERSION}.",
-                hint="Use the icestream that made it, or a newer one.",
-            )
-
     def _trim(self) -> None:
         while len(self._records) > _CACHED_RECORDS:
             self._records.popitem(last=False)
@@ -218,8 +202,6 @@ class Transaction:
         self._records = records
         self._rows: dict[sa.Table, list[dict[str, Any]]] = {}
         self._keyed: dict[sa.Table, dict[tuple[str, ...], dict[str, Any]]] = {}
-
-    # Writing --------------------------------------------------------------------------
 
     def add_event(self, event: Event) -> None:
         """Append an event to the log."""
@@ -255,7 +237,7 @@ class Transaction:
     def add_records(self, content: str, outputs: Mapping[str, Record]) -> None:
         """Store results under their content key."""
         for output, record in outputs.items():
-            name = f"{content}/{output}"
+            name = item_id(content, output)
             self._records[name] = record
             row = {
                 "id": name,
@@ -325,6 +307,11 @@ class Transaction:
         row = {"run": run, "cursor": cursor, "item": item}
         self._append(schema.snapshot, row)
 
+    def set_marks(self, marks: Mapping[str, str]) -> None:
+        """Let the ledger say something of itself."""
+        for name, value in marks.items():
+            self._upsert(schema.meta, (name,), {"name": name, "value": value})
+
     def flush(self) -> None:
         """Write what has been collected."""
         now = time.time()
@@ -348,8 +335,6 @@ class Transaction:
             self._connection.execute(statement, list(keyed.values()))
         self._rows.clear()
         self._keyed.clear()
-
-    # Reading --------------------------------------------------------------------------
 
     def records(self, names: Sequence[str]) -> dict[str, Record]:
         """Return stored results by item id; what is not stored is left out."""
@@ -441,6 +426,12 @@ class Transaction:
         self.flush()
         query = sa.select(schema.revision).order_by(schema.revision.c.seq)
         return {row.run: row for row in self._connection.execute(query)}
+
+    def marks(self) -> dict[str, str]:
+        """Return what the ledger says of itself, e.g. whose it is, by name."""
+        self.flush()
+        rows = self._connection.execute(sa.select(schema.meta))
+        return {row.name: row.value for row in rows}
 
     def _append(self, table: sa.Table, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(row)

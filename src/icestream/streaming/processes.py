@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MARK",
     "ProcessRecord",
+    "die_before_others",
     "die_with_parent",
     "end_processes",
     "is_alive",
@@ -151,6 +152,13 @@ def die_with_parent(parent: int) -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def die_before_others() -> None:
+    """Have the kernel choose this process, not the service, when memory runs out."""
+    path = PROC / "self/oom_score_adj"
+    with contextlib.suppress(OSError, ValueError):
+        path.write_text(str(min(1000, int(path.read_text()) + 300)))
 
 
 def _victims(records: Sequence[ProcessRecord]) -> set[int]:

@@ -15,7 +15,6 @@ named; their kinds are frozen dataclasses of scalars, strings and ``(n,)`` colum
 
 from __future__ import annotations
 
-import errno
 import inspect
 import threading
 from abc import ABC, abstractmethod
@@ -25,13 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from icestream.domain.errors import (
-    BadSettings,
-    DiskFull,
-    FolderUnavailable,
-    InternalError,
-    SessionError,
-)
+from icestream.domain.errors import BadSettings, InternalError, cannot_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +49,6 @@ __all__ = [
     "Sighting",
     "SightingState",
     "Source",
-    "folder_unavailable",
 ]
 
 Item: TypeAlias = Any
@@ -177,21 +169,11 @@ class Context:
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise folder_unavailable(final, error) from error
+            raise cannot_write(final, error) from error
         temporary = final.with_name(f".{final.stem}.partial{final.suffix}")
         product = Product(temporary=temporary, path=path, keep=keep)
         self.products.append(product)
         return product
-
-
-def folder_unavailable(path: Path, error: OSError) -> SessionError:
-    """Return what to raise where a product cannot be written."""
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    kind = DiskFull if is_full else FolderUnavailable
-    return kind(
-        f"{path} cannot be written: {error.strerror or error}.",
-        hint=f"Check space, quota and permissions of {path.parent}, then resume.",
-    )
 
 
 class SightingState(StrEnum):
@@ -220,7 +202,11 @@ class Sighting:
 
 
 class Protocol(ABC, Generic[P]):
-    """What the four shapes share: a name, a model of parameters, a citation."""
+    """What the four shapes share: a name, a model of parameters, a citation.
+
+    ``citation`` names whose method is followed; it is empty where none is. What it says
+    stands in the report and in `icestream protocols NAME`.
+    """
 
     name: ClassVar[str]
     revision: ClassVar[int] = 1

@@ -17,7 +17,7 @@ from icestream.streaming.records import decode
 from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.state import StoreTask
 from icestream.streaming.tasks import State
-from icestream.streaming.workflow import Shape
+from icestream.streaming.workflow import Shape, item_id
 
 if TYPE_CHECKING:
     from icestream.streaming.ledger import Transaction
@@ -44,6 +44,9 @@ class Limits:
         How long a stop waits for running tasks.
     quiet_polls
         When asked to finish, a source closes after so many polls without news.
+    lost_polls
+        When asked to finish, a source that cannot be looked at is given up after so
+        many polls.
     """
 
     settling_s: float = 600.0
@@ -51,6 +54,7 @@ class Limits:
     free_gb: float = 1.0
     stop_s: float = 30.0
     quiet_polls: int = 3
+    lost_polls: int = 30
 
 
 class Recorder:
@@ -101,7 +105,7 @@ class Recorder:
             spec = self.plan.runs[run].spec
             task = self.scheduler.board.tasks[run][key]
             if spec.shape is Shape.PER_ITEM and task.state is State.READY:
-                names = [f"{task.content}/{output}" for output in spec.outputs]
+                names = [item_id(task.content, output) for output in spec.outputs]
                 wanted.append((run, key, task.content, names))
         stored = transaction.stored([one for *_, names in wanted for one in names])
         for run, key, content, names in wanted:

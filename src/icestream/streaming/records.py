@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from icestream.streaming.protocol import Item
 
-__all__ = ["Record", "decode", "encode"]
+__all__ = ["Record", "decode", "encode", "row_count"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,15 @@ def decode(record: Record, kind: type) -> Item:
             f"A stored record does not fit {kind.__name__}: {error}.",
             hint="It was written by another version of this protocol.",
         ) from error
+
+
+def row_count(block: bytes | None) -> int:
+    """Return the length of a block's columns; only the first of them is read."""
+    if block is None:
+        return 0
+    options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=[0])
+    with pa.ipc.open_stream(pa.py_buffer(block), options=options) as reader:
+        return int(reader.read_next_batch().num_rows)
 
 
 def _plain(value: Any, name: str) -> Any:  # noqa: ANN401 - any JSON value

@@ -33,6 +33,7 @@ from icestream.streaming.workflow import (
     Port,
     Shape,
     Workflow,
+    passed,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ class Scheduler:
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             ev.Configured: self._configured,
             ev.Arrived: self._arrived,
-            ev.Withdrawn: self._withdrawn,
             ev.Closed: lambda event: self._close(event.run),
             ev.Started: self._started,
             ev.Succeeded: self._succeeded,
@@ -107,8 +107,6 @@ class Scheduler:
         for run, key, task in tasks:
             self.board.put(run, key, task)
 
-    # Events ---------------------------------------------------------------------------
-
     def _configured(self, event: ev.Configured) -> None:
         if self.board.runs[event.run].identity == event.identity:
             return
@@ -144,12 +142,6 @@ class Scheduler:
             )
         if known is not None and exposure != known:
             self._evaluate_everywhere(event.key)
-
-    def _withdrawn(self, event: ev.Withdrawn) -> None:
-        if event.key in self.board.tasks[event.run]:
-            self._set_task(
-                event.run, event.key, Task(state=State.SKIPPED, reason=event.reason)
-            )
 
     def _started(self, event: ev.Started) -> None:
         flights = self.board.in_flight.setdefault((event.run, event.key), {})
@@ -241,16 +233,11 @@ class Scheduler:
             self._close_if_done(event.run)
 
     def _retried(self, event: ev.Retried) -> None:
-        keys = [event.key] if event.key else list(self.board.tasks[event.run])
-        for key in keys:
-            task = self.board.tasks[event.run].get(key)
-            if task is not None and task.state is State.QUARANTINED:
-                self._set_task(
-                    event.run,
-                    key,
-                    replace(task, state=State.WAITING, failures=0),
-                )
-                self._evaluate(event.run, key)
+        task = self.board.tasks[event.run].get(event.key)
+        if task is not None and task.state is State.QUARANTINED:
+            again = replace(task, state=State.WAITING, failures=0)
+            self._set_task(event.run, event.key, again)
+            self._evaluate(event.run, event.key)
 
     def _resumed(self, event: ev.Resumed) -> None:
         names = list(self.board.runs) if event.run is None else [event.run]
@@ -281,8 +268,6 @@ class Scheduler:
                 for key in [k for k in self.board.tasks[port.run] if k not in known]:
                     self._evaluate(run, key)
             self._close_if_done(run)
-
-    # One task -------------------------------------------------------------------------
 
     def _evaluate(self, run: str, key: str) -> None:
         """Bring a task in line with its inputs."""
@@ -339,15 +324,12 @@ class Scheduler:
 
     def _settle_gate(self, run: str, key: str, task: Task) -> None:
         spec = self.board.workflow.runs[run]
-        if task.accepted is None or spec.passes is None:
+        item = self.board.look(spec.inputs.get(spec.passes or "", ()), key)
+        if task.accepted is None or not isinstance(item, str):
             raise InternalError(f"Gate {run!r} settled {key!r} without a verdict.")
-        item = self.board.look(spec.inputs[spec.passes], key)
-        side = ACCEPTED if task.accepted else REJECTED
-        self._set_task(
-            run,
-            key,
-            replace(task, state=State.DONE, published=f"{side}:{item}", reason=""),
-        )
+        published = passed(ACCEPTED if task.accepted else REJECTED, item)
+        done = replace(task, state=State.DONE, published=published, reason="")
+        self._set_task(run, key, done)
 
     def _decide_again(self, run: str, key: str) -> None:
         task = self.board.tasks[run][key]
@@ -410,8 +392,6 @@ class Scheduler:
                 self._reopen(listener)
                 state = replace(self.board.runs[listener], head=self.board.change_seq)
                 self._set_run(listener, state)
-
-    # Whole runs -----------------------------------------------------------------------
 
     def _set_run(self, run: str, state: RunState) -> None:
         self.board.runs[run] = state

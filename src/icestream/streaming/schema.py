@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     Index,
     Integer,
@@ -15,7 +18,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    inspect,
+    select,
 )
+
+from icestream.domain.errors import LedgerUnusable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -27,6 +37,7 @@ __all__ = [
     "exposure",
     "ingest",
     "item",
+    "make_or_check",
     "meta",
     "metadata",
     "notice",
@@ -41,6 +52,7 @@ SCHEMA_VERSION = 1
 metadata = MetaData()
 _Seq = BigInteger().with_variant(Integer, "sqlite")
 
+# What the ledger says of itself: its schema version, and whose it is.
 meta = Table(
     "meta",
     metadata,
@@ -138,6 +150,7 @@ item = Table(
     Column("block", LargeBinary),
 )
 
+# The files that results refer to, by path relative to the session.
 artifact = Table(
     "artifact",
     metadata,
@@ -207,3 +220,26 @@ notice = Table(
     Column("run", String),
     Column("message", Text, nullable=False),
 )
+
+
+def make_or_check(connection: Connection, path: Path) -> None:
+    """Make the tables in an empty database; refuse one of another version.
+
+    Raises
+    ------
+    LedgerUnusable
+        The database was made by a version that this program does not know.
+    """
+    if not inspect(connection).has_table(meta.name):
+        metadata.create_all(connection)
+        values = {"name": "schema_version", "value": str(SCHEMA_VERSION)}
+        connection.execute(meta.insert(), values)
+        return
+    query = select(meta.c.value).where(meta.c.name == "schema_version")
+    found = connection.execute(query).scalar()
+    if found != str(SCHEMA_VERSION):
+        raise LedgerUnusable(
+            f"The ledger {path} has schema version {found}; this program knows "
+            f"{SCHEMA_VERSION}.",
+            hint="Use the icestream that made it, or a newer one.",
+        )

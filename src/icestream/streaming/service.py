@@ -18,12 +18,14 @@ from icestream.streaming import events as ev
 from icestream.streaming.dispatch import Dispatcher
 from icestream.streaming.execution import STATE, Outcome
 from icestream.streaming.feed import Feed, Sightings
+from icestream.streaming.leftovers import sweep_leftovers
+from icestream.streaming.outages import Outages
 from icestream.streaming.protocol import Sighting, SightingState, Source
 from icestream.streaming.recorder import Limits, Recorder
 from icestream.streaming.records import decode, encode
 from icestream.streaming.state import SESSION
 from icestream.streaming.tasks import State
-from icestream.streaming.workflow import Port, Shape
+from icestream.streaming.workflow import Port, Shape, item_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -103,6 +105,7 @@ class Service:
         self._feeds: dict[str, Feed] = {}
         self._finishing = False
         self._quiet: set[str] = set()
+        self._outages = Outages(plan)
         self._stop_at: float | None = None
         self._next_check = 0.0
 
@@ -117,11 +120,15 @@ class Service:
             The ledger cannot grow any more.
         BadSettings
             A run needs more than any slot has.
+        SourceUnavailable
+            It was asked to finish, and all is done but what a source that stays away
+            may still hold.
         """
         self._open()
         self._executor.start(self._inbox.put)
         try:
             self._check_slots()
+            sweep_leftovers(self._folder, self.ledger.path)
             for feed in self._feeds.values():
                 feed.start()
             while not self._is_over():
@@ -131,6 +138,8 @@ class Service:
                 feed.stop()
             self._executor.close()
             self._refuse_rest()
+        if self._stop_at is None:
+            self._outages.raise_if_any()
 
     def stop(self) -> None:
         """Start nothing more and end when what runs is done; called again: at once.
@@ -312,7 +321,7 @@ class Service:
             content = _hash(run, identity, str(cursor))
             transaction.add_records(content, outputs)
             (output,) = outputs
-            transaction.add_snapshot(run, cursor=cursor, item=f"{content}/{output}")
+            transaction.add_snapshot(run, cursor=cursor, item=item_id(content, output))
         self._recorder.apply(transaction, ev.Updated(run, identity, cursor))
 
     def _take_sightings(self, transaction: Transaction, message: Sightings) -> None:
@@ -322,9 +331,14 @@ class Service:
             transaction.add_notice(run, message.failure.message)
         for one in message.seen:
             self._take_sighting(transaction, run, one)
-        if message.quiet >= self._limits.quiet_polls:
+        outage = self._outages.take(message, is_finishing=self._finishing)
+        if outage is not None:
+            is_over = outage.polls >= self._limits.lost_polls
+        else:
+            is_over = message.quiet >= self._limits.quiet_polls
+        if is_over:
             self._quiet.add(run)
-        elif not message.quiet:
+        elif outage is not None or not message.quiet:
             self._quiet.discard(run)
         over = self._finishing and run in self._quiet
         if (over or message.finished) and not self.scheduler.board.runs[run].closed:
@@ -409,6 +423,7 @@ class Service:
         kind = run.protocol.outputs[output]
         seen = []
         for row in transaction.sightings(name):
+            self._outages.learn(name, row.path, SightingState(row.state), row.reason)
             task = board.tasks[name].get(row.key) if row.key else None
             item = None
             if task is not None and task.published:

@@ -25,7 +25,18 @@ from icestream.streaming.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["ACCEPTED", "REJECTED", "Port", "RunSpec", "Shape", "Workflow", "identity"]
+__all__ = [
+    "ACCEPTED",
+    "REJECTED",
+    "Port",
+    "RunSpec",
+    "Shape",
+    "Workflow",
+    "identity",
+    "item_id",
+    "item_on",
+    "passed",
+]
 
 ACCEPTED = "accepted"
 REJECTED = "rejected"
@@ -51,6 +62,27 @@ class Port:
 
     def __str__(self) -> str:
         return f"{self.run}.{self.output}"
+
+
+def item_id(content: str, output: str) -> str:
+    """Return the id under which a result's item for one output is stored."""
+    return f"{content}/{output}"
+
+
+def passed(side: str, item: str) -> str:
+    """Return what a gate's task publishes: a side, and the id of what it lets pass."""
+    return f"{side}:{item}"
+
+
+def item_on(output: str, published: str, *, shape: Shape) -> str | None:
+    """Return the id of the item that a task of this shape has published on an output.
+
+    ``None`` where a gate has let it pass to the other side.
+    """
+    if shape is not Shape.GATE:
+        return item_id(published, output)
+    side, _, item = published.partition(":")
+    return item if side == output else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ _LEAST_DECOYS = 4
 _LEAST_MANY = 15  # noise beats its decoys so often in a row in one image of 30,000
 _ERRORS = 2.0  # standard errors of the tail's width, to be on the safe side
 _UPPER = 0.2  # the part of the decoys that gives the width of the tail
+_LEAST_WIDTH = 0.3  # of the median squared: white noise has 0.31, coloured noise more
 
 
 def noise_limit(
@@ -56,14 +57,15 @@ def _tail_limit(decoys: NDArray[np.float64]) -> float:
     """Score that the decoys' own tail rarely exceeds, and none of them does.
 
     Peaks of a Gaussian field fall off as ``exp(-t ** 2 / width)``; the width follows
-    from the median and the upper fifth, which a few odd peaks cannot move. It is
-    raised by two standard errors, of a difference of two order statistics.
+    from the median and the upper fifth, which a few odd peaks cannot move. Twenty
+    decoys may lie close together by chance: it is no less than what noise of any
+    colour has, and raised by two standard errors of a difference of order statistics.
     """
     if len(decoys) < _LEAST_DECOYS:
         return math.inf
     median, upper, largest = np.quantile(decoys, [0.5, 1 - _UPPER, 1.0])
     span = math.log(0.5 / _UPPER)
-    width = (upper**2 - median**2) / span
+    width = max((upper**2 - median**2) / span, _LEAST_WIDTH * median**2)
     width *= 1 + _ERRORS * math.sqrt((1 / _UPPER - 1 / 0.5) / len(decoys)) / span
     often = max(1.0, 0.5 * len(decoys) / _FALSE_ALARMS)
     return max(math.sqrt(median**2 + width * math.log(often)), float(largest))

@@ -1,0 +1,330 @@
+"""A session's settings and whose its ledger is: what is taken, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from ruamel.yaml import YAML
+
+from icestream.app.run import run_session
+from icestream.app.session import Session, create_session
+from icestream.app.settings import Settings
+from icestream.domain.errors import BadSettings, LedgerUnusable, SessionInUse
+from icestream.streaming.inline import InlineExecutor
+from icestream.streaming.workflow import Port
+from icestream.testing.trivial import Tick, Ticker
+from small import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from icestream.streaming.service import Service
+
+_TICKING = """
+schema_version: 1
+setups: {krios: {pixel_size_angst: 1.5, voltage_kv: 300}}
+sources:
+  ticks: {protocol: 'icestream.testing.trivial:Ticker', setup: krios, burst: 3,
+          interval_s: 0.01}
+runs:
+  hop: {protocol: 'icestream.testing.trivial:Hop', inputs: {tick: sources}}
+"""
+
+
+def ticking(folder: Path, *changes: str) -> Session:
+    """A session that is fed by a source from elsewhere."""
+    template = folder.parent / "ticking.yaml"
+    template.write_text(_TICKING, encoding="utf-8")
+    return create_session(folder, template=str(template), changes=changes)
+
+
+def run(session: Session) -> Session:
+    run_session(session, executor=InlineExecutor(), finish=True)
+    return session
+
+
+@contextmanager
+def at_work(session: Session) -> Iterator[Service]:
+    """A service at work in a thread; stopped at the end."""
+    found: list[Service] = []
+    with ThreadPoolExecutor(1) as threads:
+        work = threads.submit(
+            run_session, session, executor=InlineExecutor(), started=found.append
+        )
+        try:
+            wait_for(lambda: work.done() or (found and session.service().pid))
+            yield found[0]
+        finally:
+            for one in found:
+                one.stop()
+            work.result(timeout=20)
+
+
+def count(session: Session) -> int:
+    reader = session.read()
+    try:
+        return len(reader.records("hop", "tick"))
+    finally:
+        reader.close()
+
+
+def marks(session: Session) -> dict[str, str]:
+    with closing(sqlite3.connect(session.ledger_path)) as database:
+        rows = database.execute("SELECT name, value FROM meta").fetchall()
+    return {name: value for name, value in rows if name != "schema_version"}
+
+
+def without_id(session: Session) -> Session:
+    """Make a session as an older icestream made it."""
+    lines = session.settings_path.read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(one for one in lines if not one.startswith("id:"))
+    session.settings_path.write_text(text, encoding="utf-8")
+    return Session(session.folder)
+
+
+def forget(session: Session) -> None:
+    """Leave a ledger as an older icestream did."""
+    with closing(sqlite3.connect(session.ledger_path)) as database:
+        database.execute("DELETE FROM meta WHERE name <> 'schema_version'")
+        database.commit()
+
+
+class TestWhoseLedger:
+    def test_each_session_has_an_id_and_marks_its_ledger(self, tmp_path: Path) -> None:
+        one, other = (ticking(tmp_path / name) for name in "ab")
+        assert one.settings.id
+        assert one.settings.id != other.settings.id
+        run(one)
+        assert marks(one) == {"session": one.settings.id, "folder": str(one.folder)}
+
+    def test_another_session_is_refused(self, tmp_path: Path) -> None:
+        place = f"ledger={tmp_path / 'place'}"
+        one = run(ticking(tmp_path / "a", place))
+        other = ticking(tmp_path / "b", place)
+        before = marks(one)
+        for use in (lambda: run(other), other.read, lambda: other.send("pause")):
+            with pytest.raises(
+                LedgerUnusable, match="another session, last in"
+            ) as said:
+                use()
+            assert str(one.folder) in str(said.value)
+            assert f"{other.folder}/session.yaml" in str(said.value)
+        assert marks(one) == before
+        assert count(one) == 3
+
+    def test_another_sessions_service_obeys_its_own(self, tmp_path: Path) -> None:
+        one, other = (ticking(tmp_path / n, "ledger=../place") for n in "ab")
+        with at_work(one) as service:
+            for use in (lambda: run(other), lambda: other.send("pause")):
+                with pytest.raises(LedgerUnusable, match="another session"):
+                    use()
+            assert service.scheduler.board.runs[""].paused is None
+            with pytest.raises(SessionInUse):
+                run(one)
+            one.send("pause")
+            assert service.scheduler.board.runs[""].paused
+
+    @pytest.mark.parametrize("place", [None, "ledger=../place"])
+    @pytest.mark.parametrize("old", [False, True])
+    def test_a_moved_session_goes_on(
+        self, tmp_path: Path, place: str | None, old: bool
+    ) -> None:
+        session = ticking(tmp_path / "a", *([place] if place else []))
+        run(without_id(session) if old else session)
+        session.folder.rename(tmp_path / "b")
+        moved = Session(tmp_path / "b")
+        assert count(moved) == 3, "it can be looked at before it is opened"
+        run(moved)
+        assert marks(moved)["folder"] == str(tmp_path / "b")
+        run(ticking(tmp_path / "a"))
+        assert count(run(moved)) == 3, "whoever comes to its old place is a stranger"
+
+    @pytest.mark.parametrize("old", [False, True])
+    def test_a_copy_that_names_the_same_ledger_is_refused(
+        self, tmp_path: Path, old: bool
+    ) -> None:
+        session = ticking(tmp_path / "a", f"ledger={tmp_path / 'place'}")
+        one = run(without_id(session) if old else session)
+        copied = Session(shutil.copytree(one.folder, tmp_path / "b"))
+        for use in (lambda: run(copied), copied.read):
+            with pytest.raises(LedgerUnusable, match="is a copy") as said:
+                use()
+            assert f"session in {one.folder}" in str(said.value)
+            assert "`ledger:`" in said.value.hint
+        run(one)
+        shutil.rmtree(one.folder)
+        run(copied)
+        assert count(copied) == 3, "it is the only one now"
+
+    def test_a_copy_with_a_copy_of_the_ledger_is_a_session(
+        self, tmp_path: Path
+    ) -> None:
+        one = run(ticking(tmp_path / "a"))
+        copied = run(Session(shutil.copytree(one.folder, tmp_path / "b")))
+        assert count(copied) == count(run(one)) == 3
+
+    def test_another_way_to_the_same_folder_is_the_same(self, tmp_path: Path) -> None:
+        one = run(ticking(tmp_path / "a"))
+        (tmp_path / "link").symlink_to(one.folder)
+        run(Session(tmp_path / "link"))
+        assert marks(one)["folder"] == str(one.folder)
+
+    def test_an_older_ledger_is_adopted_by_the_first(self, tmp_path: Path) -> None:
+        place = f"ledger={tmp_path / 'place'}"
+        one = run(ticking(tmp_path / "a", place))
+        forget(one)
+        assert count(one) == 3
+        other = ticking(tmp_path / "b", place)
+        run(one)
+        with pytest.raises(LedgerUnusable):
+            run(other)
+
+    def test_two_older_sessions_do_not_share(self, tmp_path: Path) -> None:
+        place = f"ledger={tmp_path / 'place'}"
+        one, other = (without_id(ticking(tmp_path / n, place)) for n in "ab")
+        run(one)
+        with pytest.raises(LedgerUnusable, match=str(one.folder)):
+            run(other)
+
+    def test_a_persons_id_takes_over(self, tmp_path: Path) -> None:
+        one = run(ticking(tmp_path / "a"))
+        one.settings_path.unlink()
+        again = ticking(tmp_path / "a")
+        with pytest.raises(LedgerUnusable, match="another session"):
+            run(again)
+        text = again.settings_path.read_text(encoding="utf-8")
+        taken = text.replace(str(again.settings.id), str(one.settings.id))
+        again.settings_path.write_text(taken, encoding="utf-8")
+        assert count(run(Session(one.folder))) == 3
+
+    def test_the_id_is_not_set_and_not_inherited(self, tmp_path: Path) -> None:
+        one = ticking(tmp_path / "a")
+        with pytest.raises(BadSettings, match="id cannot be set"):
+            one.send("set", changes=["id=mine"])
+        template = str(one.settings_path)
+        other = create_session(tmp_path / "b", template=template)
+        assert other.settings.id not in (None, one.settings.id)
+
+
+class TestProducts:
+    def test_what_no_result_refers_to_is_found(self, tmp_path: Path) -> None:
+        session = run(ticking(tmp_path / "a"))
+        assert session.unknown_products() == []
+        stray = session.folder / "products" / "hop" / "stray.mrc"
+        known = stray.with_name("known.mrc")
+        stray.parent.mkdir(parents=True)
+        for one in (stray, known):
+            one.write_text("")
+        with closing(sqlite3.connect(session.ledger_path)) as database:
+            row = ("products/hop/known.mrc", "c", 0, "keep")
+            database.execute("INSERT INTO artifact VALUES (?, ?, ?, ?)", row)
+            database.commit()
+        assert session.unknown_products() == [stray]
+
+
+class TestSources:
+    def test_a_source_from_elsewhere_feeds_a_session(self, tmp_path: Path) -> None:
+        session = run(ticking(tmp_path / "a"))
+        ticks = session.plan.runs["ticks"]
+        assert ticks.protocol is Ticker
+        assert ticks.params["burst"] == 3
+        assert session.plan.runs["hop"].spec.wiring == {"tick": ["ticks.tick"]}
+        assert session.plan.workflow.kind(Port("ticks", "tick")) is Tick
+        assert count(session) == 3
+        reader = session.read()
+        try:
+            rows = reader.tasks("ticks")
+        finally:
+            reader.close()
+        assert set(rows) == {f"ticks/{number}" for number in range(3)}
+
+    def test_its_parameters_are_its_own(self, tmp_path: Path) -> None:
+        with pytest.raises(BadSettings, match=r"Parameters of ticker: burst:"):
+            ticking(tmp_path / "a", "sources.ticks.burst=many")
+        with pytest.raises(BadSettings, match=r"folder: Extra inputs.*interval_s"):
+            ticking(tmp_path / "b", "sources.ticks.folder=/data")
+
+    def test_its_exposures_have_its_setup(self, tmp_path: Path) -> None:
+        fields = ticking(tmp_path / "a").plan.runs["ticks"].acquisition
+        assert fields == {
+            "setup": "krios",
+            "pixel_size_angst": 1.5,
+            "voltage_kv": 300.0,
+            "spherical_aberration_mm": 2.7,
+            "amplitude_contrast": 0.1,
+        }
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ("sources.ticks.protocol=estimate_ctf", "'estimate_ctf' is no source"),
+            ("sources.ticks.protocol=nothing", "no protocol 'nothing'.*watch_folder"),
+            ("sources.ticks.protocol=5", r"sources\.ticks\.protocol: .* valid string"),
+            ("sources.ticks.setup=titan", "setup 'titan', which is not defined"),
+        ],
+    )
+    def test_what_cannot_be_is_said(
+        self, tmp_path: Path, change: str, said: str
+    ) -> None:
+        with pytest.raises(BadSettings, match=said):
+            ticking(tmp_path / "a", change)
+
+    def test_a_watched_folder_needs_no_protocol(self) -> None:
+        text = """
+        setups: {grid: {pixel_size_angst: 1, voltage_kv: "300"}}
+        sources: {grid: {folder: /data}}
+        runs: {import: {protocol: import_micrographs, inputs: {file: sources}}}
+        """
+        plan = Settings.parse(text, where="it").plan()
+        grid = plan.runs["grid"]
+        assert grid.protocol.name == "watch_folder"
+        assert (grid.params["folder"], grid.params["setup"]) == ("/data", "grid")
+        assert plan.runs["import"].spec.wiring == {"file": ["grid.files"]}
+
+
+class TestSetups:
+    @pytest.mark.parametrize(
+        ("setup", "said"),
+        [
+            ("{voltage_kv: 300}", r"setups\.grid\.pixel_size_angst: .*required"),
+            ("{pixel_size_angst: 1, voltage_kv: x}", r"setups\.grid\.voltage_kv: "),
+            (
+                "{pixel_size_angst: 1, voltage_kv: 300, cs: 2.7}",
+                r"setups\.grid\.cs: ",
+            ),
+            (
+                "{pixel_size_angst: 1, voltage_kv: 300000}",
+                r"Setup 'grid': voltage_kv is 300000.*between 20 and 1500 \(kV\)",
+            ),
+            ("{pixel_size_angst: .nan, voltage_kv: 300}", "pixel_size_angst is nan"),
+            (
+                "{name: k2, pixel_size_angst: 1, voltage_kv: 300}",
+                "the word before it",
+            ),
+            ("null", r"setups\.grid: "),
+        ],
+    )
+    def test_what_cannot_be_is_said(self, setup: str, said: str) -> None:
+        text = f"setups: {{grid: {setup}}}\nsources: {{grid: {{}}}}\nruns: {{}}"
+        with pytest.raises(BadSettings, match=said):
+            Settings.parse(text, where="it")
+
+
+def test_comments_survive_and_the_id_stands_on_top(tmp_path: Path) -> None:
+    session = create_session(tmp_path / "a", template="micrographs", changes=_GRID)
+    text = session.settings_path.read_text(encoding="utf-8")
+    assert "# The workflow. `sources` stands for the files of all sources." in text
+    assert list(YAML().load(text))[:2] == ["schema_version", "id"]
+
+
+_GRID = (
+    "sources.grid.folder=/data",
+    "setups.grid.pixel_size_angst=1.5",
+    "setups.grid.voltage_kv=300",
+)
