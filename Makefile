@@ -2,14 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Real micrographs for the demonstration, where there are some; else it simulates.
-REAL ?= ../shared/data
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test setup lint types chaos benchmark clean
 
 demo: setup ## set up and run the main job, ending with the path of the report
-	@$(BIN)/icestream demo $(if $(wildcard $(REAL)/fullsize),--data $(REAL))
+	@$(BIN)/icestream demo
 
 test: setup lint types ## everything that CI runs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal

@@ -33,7 +33,7 @@ from icestream.domain.errors import (
     SessionInUse,
 )
 from icestream.io import read_micrograph
-from icestream.simulate import simulate_acquisition
+from icestream.simulate import simulate_acquisition, usual_acquisition
 from icestream.streaming.inline import InlineExecutor
 from small import wait_for
 
@@ -47,9 +47,10 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
     folder = tmp_path_factory.mktemp("microscope")
-    shape = (768, 768)
+    shape = (1024, 1024)
     return simulate_acquisition(
-        folder, count=3, shape=shape, particle_count=25, blank_every=None
+        folder,
+        usual_acquisition(3, shape=shape, defect_share=0.0),
     )
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from icestream.cli import main
 from icestream.io import write_mrc
-from icestream.simulate import simulate_acquisition
+from icestream.simulate import simulate_acquisition, usual_acquisition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +63,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
     """Three micrographs, and one that is blank: every pixel is the same."""
     folder = tmp_path_factory.mktemp("microscope")
     files = simulate_acquisition(
-        folder, count=3, shape=(768, 768), particle_count=25, blank_every=None
+        folder,
+        usual_acquisition(3, shape=(1024, 1024), defect_share=0.0),
     )
     blank = folder / "blank.mrc"
     write_mrc(blank, np.full((768, 768), 7.0), pixel_size_angst=1.5)
@@ -262,11 +263,14 @@ def test_demo_without_data(tmp_path: Path) -> None:
     stale = folder / "of_an_earlier_demo.txt"
     stale.touch()
     with contextlib.chdir(tmp_path / "none"):
-        out = icestream("demo", "--keep", folder, "--count", 2)
+        out = icestream("demo", "--keep", folder, "--movies", 3, "--rate", 7200)
     assert not stale.exists()
-    assert "2 exposures: 2 accepted" in out
-    assert "defocus of 2 micrographs differs from the simulation" in out
-    assert "F1 0.9" in out or "F1 1.0" in out
+    assert "3 exposures: " in out
+    table = {line.split("  ")[0]: line.split()[-1] for line in out.splitlines() if line}
+    assert (table["taken"], table["in the session"], table["lost"]) == ("3", "3", "0")
+    # Of the second one, which is blank, there is no particle to be found.
+    assert float(table["F1"]) > 0.9
+    assert "right to 1 %" in out
     assert out.splitlines()[-1] == f"Report: {folder / 'session' / 'report.html'}"
 
 

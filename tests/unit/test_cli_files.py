@@ -10,7 +10,12 @@ import torch
 
 from icestream.cli import main
 from icestream.io import read_stack, write_mrc
-from icestream.simulate import simulate_acquisition
+from icestream.simulate import (
+    TRUTH_NAME,
+    read_truth,
+    simulate_acquisition,
+    usual_acquisition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,14 +47,22 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def micrograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated")
-    (path,) = simulate_acquisition(folder, count=1, blank_every=None, seed=3)
+    (path,) = simulate_acquisition(
+        folder, usual_acquisition(1, defect_share=0.0, seed=1)
+    )
     return path
 
 
 @pytest.fixture(scope="module")
 def truth(micrograph: Path) -> dict[str, Any]:
-    known = json.loads((micrograph.parent / "truth.json").read_text())
-    return dict(known["exposures"][micrograph.name])
+    (known,) = read_truth(micrograph.parent / TRUTH_NAME).exposures
+    x_px, y_px = known.particles.x_px, known.particles.y_px
+    is_inside = (x_px >= 0) & (x_px < 1024) & (y_px >= 0) & (y_px < 1024)
+    return {
+        "defocus_u_angst": known.defocus_u_angst,
+        "x_px": x_px[is_inside],
+        "y_px": y_px[is_inside],
+    }
 
 
 @pytest.fixture

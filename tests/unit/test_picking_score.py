@@ -61,3 +61,15 @@ def test_a_large_set_is_paired_with_itself() -> None:
 def test_a_distance_that_cannot_be_is_refused(distance_px: float) -> None:
     with pytest.raises(BadSettings):
         match_coordinates(coordinates([]), coordinates([]), max_distance_px=distance_px)
+
+
+def test_each_centre_may_have_a_distance_of_its_own() -> None:
+    found, truth = coordinates([(0, 4), (50, 4)]), coordinates([(0, 0), (50, 0)])
+    matches = match_coordinates(found, truth, max_distance_px=np.array([5.0, 3.0]))
+    assert matches.true_index.tolist() == [0]
+    # The far reach of the second centre takes nothing away from the first.
+    both = coordinates([(0, 6), (0, 9)])
+    matches = match_coordinates(
+        both, coordinates([(0, 0), (0, 20)]), max_distance_px=np.array([7.0, 15.0])
+    )
+    assert matches.distance_px.tolist() == [6.0, 11.0]

@@ -77,7 +77,13 @@ COMMANDS = {
     "pick": Entry("pick", "Find particles in micrographs.", _FILES),
     "extract": Entry("extract", "Cut particles out of micrographs.", _FILES),
     "protocols": Entry("protocols", "List the protocols, or explain one.", _AROUND),
+    "simulate": Entry(
+        "simulate", "Simulate an acquisition whose truth is known.", _AROUND
+    ),
     "replay": Entry("replay", "Let files arrive as from a microscope.", _AROUND),
+    "score": Entry(
+        "score", "Compare a session with the truth of a simulated acquisition.", _AROUND
+    ),
     "demo": Entry("demo", "Show a small session from end to end.", _AROUND),
 }
 

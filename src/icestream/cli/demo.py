@@ -15,19 +15,20 @@ from icestream.cli.demo_material import Material, find_material, simulate_materi
 from icestream.cli.demo_score import score_lines
 from icestream.cli.live import LiveView
 from icestream.cli.output import say, seconds_text, stdout
+from icestream.cli.score import print_score, score_session
 from icestream.cli.start import Interruption
 from icestream.cli.summary import load_results, print_summary
 from icestream.domain.errors import BadSettings, IcestreamError
 from icestream.io import guarding_writes
 from icestream.report.results import SessionResults
 from icestream.simulate.replay import replay
+from icestream.simulate.truth import TRUTH_NAME
 from icestream.streaming.control import writer_lock
 from icestream.streaming.service import Service
 
 __all__ = ["demo_command"]
 
 _MARKER = ".made-by-icestream-demo"
-_EVERY_S = 1.0
 _DIAMETER_ANGST = (110.0, 140.0)
 
 
@@ -48,23 +49,27 @@ def demo_command(
             help="Where to; an earlier demo there is replaced, anything else is not.",
         ),
     ] = Path("demo"),
-    count: Annotated[
-        int, typer.Option(min=1, help="How many micrographs, where simulated.")
-    ] = 12,
+    movies: Annotated[
+        int, typer.Option(min=1, help="How many exposures, where simulated.")
+    ] = 16,
+    rate: Annotated[
+        float, typer.Option(min=1, help="Exposures an hour that arrive.")
+    ] = 3_600.0,
 ) -> None:
     """Show a small session from end to end.
 
-    Micrographs arrive in watched folders, one a second, while a session imports, fits,
-    judges, picks and extracts them. It ends with the report's path, and with what was
-    found beside what is known.
+    Micrographs, simulated with known truth or real ones, arrive in watched folders, one
+    a second, while a session imports, fits, judges, picks and extracts them. It ends
+    with what was found beside what is known, and with the report's path.
     """
     folder = keep.absolute()
     real = [] if data is None else find_material(data)
     _prepare(folder)
-    materials = real or [simulate_material(folder / "microscope", count=count)]
+    acquired = folder / "microscope"
+    materials = real or [simulate_material(acquired, count=movies)]
     session = _create(folder, materials)
     interruption = Interruption()
-    microscope = _Microscope(folder / "watched", materials)
+    microscope = _Microscope(folder / "watched", materials, every_s=3_600 / rate)
     expected = {one.setup.name: len(one.files) for one in materials}
     with LiveView(session, expected=expected) as view, microscope:
 
@@ -75,6 +80,8 @@ def demo_command(
 
         run_session(session, started=started)
     results = load_results(session)
+    if not real:
+        print_score(stdout(), score_session(session, acquired / TRUTH_NAME))
     _print_numbers(session, results, materials)
     print_summary(session, results)
     interruption.leave()
@@ -131,7 +138,10 @@ def _create(folder: Path, materials: Sequence[Material]) -> Session:
 class _Microscope:
     """Brings the files of all sources, each in its own thread, then lets it finish."""
 
-    def __init__(self, folder: Path, materials: Sequence[Material]) -> None:
+    def __init__(
+        self, folder: Path, materials: Sequence[Material], *, every_s: float
+    ) -> None:
+        self._every_s = every_s
         self._stop = threading.Event()
         self._error: IcestreamError | None = None
         self._threads = [
@@ -162,7 +172,7 @@ class _Microscope:
 
     def _bring(self, material: Material, into: Path) -> None:
         arrivals = replay(
-            material.files, into=into, every_s=_EVERY_S, sleep=self._pause
+            material.files, into=into, every_s=self._every_s, sleep=self._pause
         )
         try:
             for _ in arrivals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Material", "Truth", "find_material", "simulate_material"]
 
 _APOFERRITIN = "apoferritin_10146"
+_DEFECT_SHARE, _SEED = 0.25, 9  # so that some of the first exposures are bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,33 +74,29 @@ def find_material(data: Path) -> list[Material]:
 
 
 def simulate_material(folder: Path, *, count: int) -> Material:
-    """Simulate micrographs in a folder, with a bar."""
+    """Simulate an acquisition in a folder, with a bar."""
     from icestream.cli.output import progress_bar
-    from icestream.simulate import TRUTH_NAME, simulate_acquisition
+    from icestream.simulate import simulate_acquisition, usual_acquisition
 
+    acquisition = usual_acquisition(count, defect_share=_DEFECT_SHARE, seed=_SEED)
     bar, task = progress_bar("Simulating micrographs", count)
     with bar:
         files = simulate_acquisition(
             folder,
-            count=count,
-            on_written=lambda _: bar.update(task, advance=1),
+            acquisition,
+            workers=min(os.cpu_count() or 1, count),
+            on_delivered=lambda _: bar.update(task, advance=1),
         )
-    known = json.loads((folder / TRUTH_NAME).read_text(encoding="utf-8"))
-    names = ("pixel_size_angst", "voltage_kv", "spherical_aberration_mm")
-    setup = {name: known[name] for name in (*names, "amplitude_contrast")}
+    recipe = acquisition.recipes[0]
     return Material(
-        setup=AcquisitionSetup(name="simulated", **setup),
+        setup=AcquisitionSetup(
+            name="simulated",
+            pixel_size_angst=recipe.pixel_size_angst,
+            voltage_kv=recipe.microscope.voltage_kv,
+            spherical_aberration_mm=recipe.microscope.spherical_aberration_mm,
+            amplitude_contrast=recipe.microscope.amplitude_contrast,
+        ),
         files=files,
-        truth={
-            name: Truth(
-                defocus_u_angst=one["defocus_u_angst"],
-                defocus_v_angst=one["defocus_v_angst"],
-                centres=_centres(one["x_px"], one["y_px"]),
-            )
-            for name, one in known["exposures"].items()
-        },
-        ctf_known_from="the simulation",
-        picks_known_from="simulated",
     )
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["angst_from_mm", "electron_wavelength_angst", "micrometre_from_angst"]
+__all__ = [
+    "angst_from_mm",
+    "electron_wavelength_angst",
+    "interaction_rad_per_volt_angst",
+    "micrometre_from_angst",
+]
+
+_ELECTRON_REST_KEV = 510.99895
 
 
 def electron_wavelength_angst(voltage_kv: float) -> float:
@@ -21,6 +28,21 @@ def electron_wavelength_angst(voltage_kv: float) -> float:
     """
     volt = voltage_kv * 1e3
     return 12.2642597 / math.sqrt(volt * (1 + 0.978475598e-6 * volt))
+
+
+def interaction_rad_per_volt_angst(voltage_kv: float) -> float:
+    """Return the phase of an electron per volt and Å, 6.53e-4 rad/(V Å) at 300 kV.
+
+    Parameters
+    ----------
+    voltage_kv
+        Acceleration voltage, kV.
+    """
+    relativistic = (_ELECTRON_REST_KEV + voltage_kv) / (
+        2 * _ELECTRON_REST_KEV + voltage_kv
+    )
+    wavelength_angst = electron_wavelength_angst(voltage_kv)
+    return 2 * math.pi / (wavelength_angst * voltage_kv * 1e3) * relativistic
 
 
 def micrometre_from_angst(angst: float) -> float:

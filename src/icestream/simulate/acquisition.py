@@ -1,73 +1,127 @@
-"""Write a small simulated acquisition: images as a camera leaves them, and truth."""
+"""A whole acquisition: drawn, taken by several processes, delivered as in a facility.
+
+The timetable and every exposure are drawn from the seed alone, so that exposure 7 is
+the same whoever takes it. Images are taken in a hidden folder, and delivered in order.
+"""
 
 from __future__ import annotations
 
-import json
+import functools
+import importlib.metadata
+import os
+import threading
+import time
+from collections import deque
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+import torch.multiprocessing
 
 from icestream.domain.errors import BadSettings
-from icestream.io import guarding_writes, replacing, write_mrc
-from icestream.simulate.micrograph import SimulatedMicrograph, simulate_micrograph
+from icestream.io import guarding_writes
+from icestream.simulate.courier import Courier
+from icestream.simulate.layouts import LayoutName, Output, make_layout
+from icestream.simulate.potential import potential_volume
+from icestream.simulate.projection import Projector
+from icestream.simulate.studio import Studio, Taken
+from icestream.simulate.timetable import FaultRates, Timing, draw_timetable
+from icestream.simulate.truth import TRUTH_NAME, TruthWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import DTypeLike
+    from icestream.simulate.atoms import Atoms
+    from icestream.simulate.exposure import Recipe
+    from icestream.simulate.timetable import Entry
 
-__all__ = ["TRUTH_NAME", "simulate_acquisition"]
+__all__ = ["Acquisition", "simulate_acquisition"]
 
-TRUTH_NAME = "truth.json"
+_STAGING = ".camera"
+_BOX_DIAMETERS = 1.3
 
-_ASTIGMATISM_ANGST = (50.0, 400.0)
-_LEAST_SHARE_OF_PARTICLES = 0.5
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Acquisition:
+    """What is to be acquired.
+
+    Parameters
+    ----------
+    recipes
+        One for each grid, all with the same species; pixel sizes may differ.
+    atoms
+        Of each species.
+    count
+        Exposures.
+    output
+        Corrected micrographs, or movies as TIFF, EER or MRC.
+    layout
+        Folders and what stands beside the images.
+    super_resolution
+        2 for TIFF movies on a grid twice as fine; 1 otherwise.
+    timing
+        The microscope's pace.
+    defect_share
+        Share of exposures that ought to be rejected.
+    faults
+        What is done to the files.
+    seed
+        The same seed and values give the same files on the same kind of device.
+    """
+
+    recipes: tuple[Recipe, ...]
+    atoms: tuple[Atoms, ...]
+    count: int
+    output: Output = "micrograph"
+    layout: LayoutName = "plain"
+    super_resolution: int = 1
+    timing: Timing = field(default_factory=Timing)
+    defect_share: float = 0.1
+    faults: FaultRates = field(default_factory=FaultRates)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = {len(one.species) for one in self.recipes}
+        if not self.recipes or counts != {len(self.atoms)}:
+            raise BadSettings(
+                f"{len(self.recipes)} recipes and {len(self.atoms)} structures do not "
+                "fit each other.",
+                hint="Give one recipe a grid, and one structure for each species.",
+            )
+        if self.output == "eer" and self.recipes[0].shape != (4096, 4096):
+            raise BadSettings(
+                f"No reader knows an EER movie of {self.recipes[0].shape} px.",
+                hint="Falcon cameras have 4096 x 4096 px: give that size.",
+            )
 
 
 def simulate_acquisition(
     folder: Path,
+    acquisition: Acquisition,
     *,
-    count: int,
-    shape: tuple[int, int] = (1024, 1024),
-    pixel_size_angst: float = 1.5,
-    voltage_kv: float = 300.0,
-    spherical_aberration_mm: float = 2.7,
-    amplitude_contrast: float = 0.1,
-    defocus_range_angst: tuple[float, float] = (8_000.0, 22_000.0),
-    particle_count: int = 60,
-    particle_diameter_angst: float = 125.0,
-    dose_e_per_angst2: float = 40.0,
-    blank_every: int | None = 10,
-    dtype: DTypeLike = np.uint16,
-    seed: int = 0,
-    on_written: Callable[[Path], None] | None = None,
+    workers: int = 1,
+    speed: float | None = None,
+    on_delivered: Callable[[Path], None] | None = None,
 ) -> list[Path]:
-    """Write ``FoilHole_0001.mrc`` and so on, and ``truth.json`` beside them.
+    """Take an acquisition, and write its truth beside the images.
 
     Parameters
     ----------
     folder
-        Where to; made if absent. Images of the same names are replaced.
-    count
-        How many images.
-    shape, pixel_size_angst, dose_e_per_angst2, particle_diameter_angst
-        As `simulate_micrograph` has them.
-    voltage_kv, spherical_aberration_mm, amplitude_contrast
-        Of the microscope: kV, mm, fraction.
-    defocus_range_angst
-        Lowest and highest mean defocus, Å; drawn for each image.
-    particle_count
-        The most in one image; between half of that and that is drawn for each.
-    blank_every
-        Every so many-th image is ice only, a thing to be rejected or passed over;
-        ``None`` for no such image.
-    dtype
-        uint16 (counts, as cameras write) or float16.
-    seed
-        The same seed and values write the same images.
-    on_written
-        Called with each path once it is complete.
+        Where to; made if absent.
+    acquisition
+        What.
+    workers
+        Processes that take images; 1 takes them in this one.
+    speed
+        Images arrive by the timetable, so many times faster, and grow while they are
+        written; ``None`` as soon as they are taken, each in one step.
+    on_delivered
+        Called with the path of each image once it and what stands beside it are there.
 
     Returns
     -------
@@ -77,85 +131,155 @@ def simulate_acquisition(
     Raises
     ------
     BadSettings
-        A value that cannot be simulated.
+        The folder holds an acquisition already, or a value cannot be.
     DiskFull, FolderUnavailable
-        The folder could not be written.
+        A file could not be written.
     """
-    if count < 1 or (blank_every is not None and blank_every < 1):
+    if (folder / TRUTH_NAME).exists():
         raise BadSettings(
-            f"{count} images with every {blank_every}th blank cannot be written.",
-            hint="Both numbers are 1 or more.",
+            f"{folder} holds an acquisition already.", hint="Choose another folder."
         )
-    optics = {
-        "pixel_size_angst": pixel_size_angst,
-        "voltage_kv": voltage_kv,
-        "spherical_aberration_mm": spherical_aberration_mm,
-        "amplitude_contrast": amplitude_contrast,
-    }
-    with guarding_writes(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    exposures: dict[str, Any] = {}
-    for number in range(1, count + 1):
-        is_blank = blank_every is not None and number % blank_every == 0
-        # One generator an image: image 7 is the same in a run of 10 and of 1000.
-        generator = np.random.default_rng([seed, number])
-        micrograph = simulate_micrograph(
-            shape=shape,
-            **optics,
-            **_draw_defocus(generator, defocus_range_angst),
-            particle_count=0 if is_blank else _draw_count(generator, particle_count),
-            particle_diameter_angst=particle_diameter_angst,
-            dose_e_per_angst2=dose_e_per_angst2,
-            seed=int(generator.integers(2**32)),
-        )
-        path = folder / f"FoilHole_{number:04d}.mrc"
-        write_mrc(
-            path, micrograph.image, pixel_size_angst=pixel_size_angst, dtype=dtype
-        )
-        exposures[path.name] = _truth(micrograph)
-        paths.append(path)
-        if on_written is not None:
-            on_written(path)
-    _write_truth(
-        folder / TRUTH_NAME,
-        optics | {"particle_diameter_angst": particle_diameter_angst},
-        exposures,
+    entries = draw_timetable(
+        acquisition.count,
+        timing=acquisition.timing,
+        defect_share=acquisition.defect_share,
+        faults=acquisition.faults,
+        grids=len(acquisition.recipes),
+        seed=acquisition.seed,
     )
+    layout = make_layout(
+        acquisition.layout,
+        output=acquisition.output,
+        recipes=acquisition.recipes,
+        entries=entries,
+    )
+    studio = Studio(
+        staging=folder / _STAGING,
+        recipes=acquisition.recipes,
+        projectors=_projectors(acquisition),
+        output=acquisition.output,
+        super_resolution=acquisition.super_resolution,
+        layout=layout,
+        seed=acquisition.seed,
+    )
+    with guarding_writes(folder):
+        studio.staging.mkdir(parents=True, exist_ok=True)
+    layout.begin(folder)
+    courier = Courier(
+        folder,
+        studio=studio,
+        faults=acquisition.faults,
+        seed=acquisition.seed,
+        speed=speed,
+    )
+    paths = []
+    with courier, TruthWriter(folder / TRUTH_NAME, _about(acquisition)) as writer:
+        for entry, taken in _taken(studio, entries, workers):
+            path, done = courier.deliver(entry, taken)
+            writer.add(replace(taken.truth, faults=done))
+            paths.append(path)
+            if on_delivered is not None:
+                on_delivered(path)
     return paths
 
 
-def _draw_defocus(
-    generator: np.random.Generator, range_angst: tuple[float, float]
-) -> dict[str, float]:
-    mean_angst = generator.uniform(*range_angst)
-    astigmatism_angst = generator.uniform(*_ASTIGMATISM_ANGST)
+def _projectors(acquisition: Acquisition) -> tuple[tuple[Projector, ...], ...]:
+    """For each recipe, one for each species; those of equal pixels are made once."""
+    made: dict[tuple[int, float], Projector] = {}
+    for recipe in acquisition.recipes:
+        for index, atoms in enumerate(acquisition.atoms):
+            key = (index, recipe.pixel_size_angst)
+            if key not in made:
+                made[key] = _projector(atoms, recipe.pixel_size_angst)
+    return tuple(
+        tuple(
+            made[index, recipe.pixel_size_angst]
+            for index in range(len(acquisition.atoms))
+        )
+        for recipe in acquisition.recipes
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _projector(atoms: Atoms, pixel_size_angst: float) -> Projector:
+    reach_angst = float(np.linalg.norm(atoms.xyz_angst, axis=1).max())
+    box_px = 2 * int(np.ceil(_BOX_DIAMETERS * reach_angst / pixel_size_angst))
+    volume = potential_volume(atoms, box_px=box_px, pixel_size_angst=pixel_size_angst)
+    return Projector(volume, pixel_size_angst=pixel_size_angst)
+
+
+def _about(acquisition: Acquisition) -> dict[str, Any]:
+    recipe = acquisition.recipes[0]
     return {
-        "defocus_u_angst": mean_angst + astigmatism_angst / 2,
-        "defocus_v_angst": mean_angst - astigmatism_angst / 2,
-        "defocus_angle_deg": generator.uniform(0, 180),
+        "icestream": importlib.metadata.version("icestream"),
+        "seed": acquisition.seed,
+        "shape": list(recipe.shape),
+        "output": acquisition.output,
+        "layout": acquisition.layout,
+        "count": acquisition.count,
+        "species": [
+            {
+                "name": one.name,
+                "state": one.state,
+                "diameter_angst": one.diameter_angst,
+            }
+            for one in recipe.species
+        ],
+        "microscope": asdict(recipe.microscope),
     }
 
 
-def _draw_count(generator: np.random.Generator, most: int) -> int:
-    return int(generator.integers(round(_LEAST_SHARE_OF_PARTICLES * most), most + 1))
+# The studio of a worker process; each takes one image at a time.
+_OWN: list[Studio] = []
 
 
-def _truth(micrograph: SimulatedMicrograph) -> dict[str, Any]:
-    ctf, coordinates = micrograph.ctf, micrograph.coordinates
-    return {
-        "defocus_u_angst": round(ctf.defocus_u_angst, 2),
-        "defocus_v_angst": round(ctf.defocus_v_angst, 2),
-        "defocus_angle_deg": round(ctf.defocus_angle_deg, 3),
-        "phase_shift_deg": ctf.phase_shift_deg,
-        "x_px": [round(float(x_px), 2) for x_px in coordinates.x_px],
-        "y_px": [round(float(y_px), 2) for y_px in coordinates.y_px],
-    }
+def _taken(
+    studio: Studio, entries: Sequence[Entry], workers: int
+) -> Iterator[tuple[Entry, Taken]]:
+    """Give exposures in order, each taken by some process; a few are taken ahead."""
+    if workers == 1:
+        for entry in entries:
+            yield entry, studio.take(entry)
+        return
+    studio.share_memory()
+    with ExitStack() as stack:
+        pool: Executor = stack.enter_context(
+            ProcessPoolExecutor(
+                workers,
+                mp_context=torch.multiprocessing.get_context("spawn"),
+                initializer=_move_in,
+                initargs=(studio, os.getpid()),
+            )
+        )
+        waiting: deque[tuple[Entry, Future[Taken]]] = deque()
+        stack.callback(_cancel, waiting)
+        for entry in entries:
+            waiting.append((entry, pool.submit(_take, entry)))
+            if len(waiting) >= 2 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
 
 
-def _write_truth(
-    path: Path, common: dict[str, float], exposures: dict[str, Any]
-) -> None:
-    text = json.dumps({**common, "exposures": exposures}, indent=1)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _cancel(waiting: deque[tuple[Entry, Future[Taken]]]) -> None:
+    for _, future in waiting:
+        future.cancel()
+
+
+def _move_in(studio: Studio, parent: int) -> None:
+    torch.set_num_threads(1)
+    _OWN.append(studio)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent has died without a word."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _take(entry: Entry) -> Taken:
+    return _OWN[0].take(entry)

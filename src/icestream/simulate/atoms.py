@@ -22,7 +22,7 @@ _ELEMENT_COUNT = 99  # up to Es, the last one with a scattering factor
 _MOST_B_FACTOR_ANGST2 = 1e5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Atoms:
     """Atoms without hydrogens, as columns.
 

@@ -1,18 +1,24 @@
 """From what is true of an exposure to a scene: contrast on a canvas, before it moves.
 
-Particles are put on the canvas by their own defocus: those of one slab of 100 Å share
-a transfer function, and all slabs share one inverse transform.
+Particles are put on the canvas by their own defocus: those of one slab of 50 Å share
+a transfer function, and all slabs share one inverse transform. A slab's transfer
+function is that of the image's middle turned by the phase of the further defocus, with
+the same envelope.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from icestream.domain.units import (
+    electron_wavelength_angst,
+    interaction_rad_per_volt_angst,
+)
 from icestream.simulate.film import (
     Layer,
     carbon_film,
@@ -32,7 +38,6 @@ from icestream.simulate.optics import defocus_at_angst, transfer
 from icestream.simulate.orientations import rotation_matrices
 from icestream.simulate.projection import Projector, shifted
 from icestream.simulate.render import Scene, canvas_shape, least_margin_px
-from icestream.simulate.specimen import interaction_rad_per_volt_angst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,11 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ComposedScene", "compose_scene"]
 
-_SLAB_ANGST = 100.0
+_SLAB_ANGST = 50.0
 _BATCH = 32
-_FINEST_ANGST = (
-    3.0  # what the margin is wide enough for: delocalisation of this spacing
-)
+_ROWS = 32
+# What the margin is wide enough for: delocalisation of this spacing.
+_FINEST_ANGST = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +101,6 @@ def compose_scene(
     """
     margin_px = _margin_px(exposure, recipe)
     canvas = canvas_shape(recipe.shape, margin_px)
-    fading = _particle_contrast(
-        exposure, recipe, projectors, canvas, margin_px, generator.device
-    )
     thickness = _thickness(exposure, recipe, canvas, margin_px, generator.device)
     through = ice_transmission(thickness, voltage_kv=recipe.microscope.voltage_kv)
     whole = transfer(
@@ -108,6 +110,7 @@ def compose_scene(
         pixel_size_angst=recipe.pixel_size_angst,
         device=generator.device,
     )
+    fading = _particle_contrast(exposure, recipe, projectors, whole, margin_px)
     layers = _layers(exposure, recipe, canvas, margin_px, generator)
     scale = (thickness / exposure.thickness_angst).clamp_(min=0).sqrt_() * through
     lasting = through - 1
@@ -135,7 +138,7 @@ def compose_scene(
 
 def _margin_px(exposure: Exposure, recipe: Recipe) -> int:
     """Room for the motion, and for what lies outside and is spread inside."""
-    wavelength_angst = 0.02
+    wavelength_angst = electron_wavelength_angst(recipe.microscope.voltage_kv)
     spread_angst = wavelength_angst * exposure.optics.defocus_angst / _FINEST_ANGST
     spread_px = math.ceil(spread_angst / recipe.pixel_size_angst)
     return max(least_margin_px(exposure.motion), spread_px)
@@ -145,35 +148,67 @@ def _particle_contrast(
     exposure: Exposure,
     recipe: Recipe,
     projectors: Sequence[Projector],
-    canvas: tuple[int, int],
+    whole: Tensor,
     margin_px: int,
-    device: torch.device,
 ) -> Tensor:
-    particles = exposure.particles
+    canvas, particles = (len(whole), 2 * (whole.shape[1] - 1)), exposure.particles
     if not len(particles):
-        return torch.zeros(canvas, device=device)
+        return torch.zeros(canvas, device=whole.device)
     further_angst = _further_defocus_angst(exposure, recipe)
     slabs = np.round(further_angst / _SLAB_ANGST).astype(int)
-    spectrum: Tensor | None = None
+    aside = _transfer_aside(exposure, recipe, canvas, whole) if slabs.any() else whole
+    spectrum = torch.zeros_like(whole, dtype=torch.complex64)
     for slab in np.unique(slabs):
-        phase = torch.zeros(canvas, device=device)
+        phase = torch.zeros(canvas, device=whole.device)
         for index, projector in enumerate(projectors):
             chosen = np.flatnonzero((slabs == slab) & (particles.species == index))
             for start in range(0, len(chosen), _BATCH):
-                rows = chosen[start : start + _BATCH]
-                _add_stamps(phase, projector, particles, rows, margin_px)
-        part = torch.fft.rfft2(phase) * transfer(
-            canvas,
-            microscope=recipe.microscope,
-            optics=exposure.optics,
-            pixel_size_angst=recipe.pixel_size_angst,
-            further_defocus_angst=slab * _SLAB_ANGST,
-            device=device,
-        )
-        spectrum = part if spectrum is None else spectrum.add_(part)
+                some = chosen[start : start + _BATCH]
+                _add_stamps(phase, projector, particles, some, margin_px)
+        part = torch.fft.rfft2(phase)
+        turns = _defocus_turns(canvas, recipe, slab * _SLAB_ANGST, whole.device)
+        for start in range(0, canvas[0], _ROWS):
+            rows = slice(start, start + _ROWS)
+            along_y, along_x = turns[0][rows, None], turns[1]
+            slab_transfer = whole[rows] * (along_y * along_x).real
+            slab_transfer += aside[rows] * (along_y * along_x).imag
+            spectrum[rows].addcmul_(part[rows], slab_transfer)
     sigma = interaction_rad_per_volt_angst(recipe.microscope.voltage_kv)
     contrast: Tensor = torch.fft.irfft2(spectrum, s=canvas)
-    return contrast * sigma
+    return contrast.mul_(sigma)
+
+
+def _transfer_aside(
+    exposure: Exposure, recipe: Recipe, canvas: tuple[int, int], whole: Tensor
+) -> Tensor:
+    """Return the transfer function a quarter of a turn on: sines become cosines."""
+    phase_shift_deg = exposure.optics.phase_shift_deg + 90
+    return transfer(
+        canvas,
+        microscope=recipe.microscope,
+        optics=replace(exposure.optics, phase_shift_deg=phase_shift_deg),
+        pixel_size_angst=recipe.pixel_size_angst,
+        device=whole.device,
+    )
+
+
+def _defocus_turns(
+    canvas: tuple[int, int],
+    recipe: Recipe,
+    further_angst: float,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Return exp(i pi L d g^2) of a further defocus d as factors along y and x."""
+    wavelength = electron_wavelength_angst(recipe.microscope.voltage_kv)
+    factors = []
+    for frequency in (
+        torch.fft.fftfreq(canvas[0], recipe.pixel_size_angst, dtype=torch.float64),
+        torch.fft.rfftfreq(canvas[1], recipe.pixel_size_angst, dtype=torch.float64),
+    ):
+        turn = math.pi * wavelength * further_angst * frequency.square()
+        turned = torch.polar(torch.ones_like(turn), turn)
+        factors.append(turned.to(device=device, dtype=torch.complex64))
+    return factors[0], factors[1]
 
 
 def _further_defocus_angst(exposure: Exposure, recipe: Recipe) -> np.ndarray:

@@ -30,10 +30,12 @@ __all__ = [
     "draw_events",
     "draw_poisson",
     "expose",
+    "recorded",
     "transfer_function",
 ]
 
-_ROWS = 32
+# Pixels of a block that stay in a processor's cache with all that is made of them.
+_BLOCK_PX = 1 << 17
 # Above this many electrons in a pixel the library's own sampler is quicker.
 _MOST_FOR_INVERSION = 16.0
 # Go on with single pixels once this share of a block is left.
@@ -189,13 +191,45 @@ def expose(
     step = _rows_at_once(intensity)
     for start in range(0, intensity.shape[0], step):
         rows = slice(start, start + step)
-        expected = _recorded(intensity[rows], electrons_per_px, response)
+        expected = recorded(
+            intensity[rows], electrons_per_px=electrons_per_px, response=response
+        )
         if sensor is not None:
             expected *= sensor.sensitivity[rows]
         out[rows] = draw_poisson(expected, generator=generator).clamp_(max=255)
     if sensor is not None and len(sensor.noisy_index):
         _add_noisy(out.view(-1), sensor, generator)
     return out
+
+
+def recorded(
+    intensity: Tensor, *, electrons_per_px: float, response: CountingResponse
+) -> Tensor:
+    """Return how many electrons a camera is expected to find.
+
+    Parameters
+    ----------
+    intensity
+        Any shape, 1 where nothing is in the way.
+    electrons_per_px
+        Electrons that arrive where it is 1.
+    response
+        Efficiency and loss by coincidence.
+
+    Returns
+    -------
+    Tensor
+        Same shape, 0 or more, before the sensor's flaws.
+    """
+    found = electrons_per_px * response.detective_efficiency
+    crowding = response.crowding
+    if crowding == 0:
+        return (intensity * found).clamp_(min=0)
+    # Crowding is some hundredths: 1 - exp(-n) loses no more than five digits of seven.
+    missed = (intensity * -crowding).clamp_(max=0).exp_()
+    missed -= 1
+    missed *= -found / crowding
+    return missed
 
 
 def draw_poisson(expected: Tensor, *, generator: Generator) -> Tensor:
@@ -286,7 +320,7 @@ def draw_events(
             hint="The sides are those of the camera, or an even part of its places.",
         )
     # Fine pixels of one camera pixel follow each other: sorted by camera pixel then.
-    cells = expected.reshape(height, fine, width, fine).permute(0, 2, 1, 3)
+    cells = expected.reshape(height, fine, width, fine).permute(0, 2, 1, 3).contiguous()
     counts = torch.cat(
         [
             draw_poisson(rows, generator=generator)
@@ -327,21 +361,9 @@ def _places_within(
 
 def _rows_at_once(image: Tensor) -> int:
     """Return how many rows fit a processor's cache; all of them elsewhere."""
-    return _ROWS if image.device.type == "cpu" else image.shape[0]
-
-
-def _recorded(
-    intensity: Tensor, electrons_per_px: float, response: CountingResponse
-) -> Tensor:
-    found = electrons_per_px * response.detective_efficiency
-    crowding = response.crowding
-    if crowding == 0:
-        return (intensity * found).clamp_(min=0)
-    # Crowding is some hundredths: 1 - exp(-n) loses no more than five digits of seven.
-    missed = (intensity * -crowding).clamp_(max=0).exp_()
-    missed -= 1
-    missed *= -found / crowding
-    return missed
+    if image.device.type != "cpu":
+        return image.shape[0]
+    return max(_BLOCK_PX * image.shape[0] // image.numel(), 1)
 
 
 def _uniform(like: Tensor, generator: Generator) -> Tensor:
@@ -370,7 +392,8 @@ def _go_on(
 ) -> Tensor:
     """Return the counts of pixels that have ``number`` or more."""
     counts = torch.full_like(expected, number)
-    probability = term / math.factorial(number - 1)
+    # As a float: an integer above 20! does not fit the library's.
+    probability = term * (1 / math.factorial(number - 1))
     most = float(expected.max())
     last = number + math.ceil(20 + most + 12 * math.sqrt(most))
     for following in range(number, last):

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.crowd import FieldParticles, Species, draw_particles
 from icestream.simulate.film import ContaminantKind, FilmEdge
 from icestream.simulate.motion import MotionField, simulate_motion
 from icestream.simulate.optics import Microscope, Optics
-from icestream.simulate.orientations import draw_orientations
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from icestream.simulate.orientations import ViewPreference
 
 __all__ = [
     "Contaminant",
@@ -41,67 +33,10 @@ Defect = Literal[
 ]
 """What makes an exposure one to reject."""
 
-_MOST_TRIES = 64
-_AT_INTERFACE_ANGST = 15.0  # standard deviation of the distance of those that stick
 _LARGEST_DIRT_ANGST = 1_500.0
+_DOME_ANGST = 4_000.0
+_CHANCE_OF_DIRT, _SMALL_DIRT_ANGST = 0.2, 400.0
 _SHARE_DIRTY = 0.35  # of the image, where dirt is the defect
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Species:
-    """One kind of particle in the ice.
-
-    Parameters
-    ----------
-    name
-        Without white space.
-    diameter_angst
-        Å; neighbours keep about that distance.
-    state
-        Number of the conformation.
-    share
-        Relative number.
-    preference
-        Of view directions; ``None`` for uniform ones.
-    """
-
-    name: str
-    diameter_angst: float
-    state: int = 0
-    share: float = 1.0
-    preference: ViewPreference | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FieldParticles:
-    """Every particle in and around an image, as columns of one length.
-
-    Parameters
-    ----------
-    species
-        Index into the species of the recipe.
-    x_px, y_px
-        Centres in frame 0, px; the first pixel's centre is (0, 0). Some lie outside
-        the image and reach into it.
-    z_angst
-        Height above the middle of the ice, towards the source, Å.
-    rot_deg, tilt_deg, psi_deg
-        Euler angles as `icestream.simulate.orientations` has them.
-    overlaps
-        Whether another centre lies nearer than a diameter.
-    """
-
-    species: NDArray[np.int16]
-    x_px: NDArray[np.float64]
-    y_px: NDArray[np.float64]
-    z_angst: NDArray[np.float64]
-    rot_deg: NDArray[np.float64]
-    tilt_deg: NDArray[np.float64]
-    psi_deg: NDArray[np.float64]
-    overlaps: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.species)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,54 +215,6 @@ def draw_exposure(
     )
 
 
-def draw_particles(
-    generator: np.random.Generator,
-    recipe: Recipe,
-    *,
-    count: int,
-    thickness_angst: float,
-) -> FieldParticles:
-    """Scatter particles in the ice of an image and around it.
-
-    Parameters
-    ----------
-    generator
-        The source of randomness.
-    recipe
-        Species, shape, pixel size.
-    count
-        How many centres lie inside the image, as far as there is room.
-    thickness_angst
-        Of the ice: two thirds stick to one of its surfaces, Å.
-
-    Returns
-    -------
-    FieldParticles
-        As dense in a margin of a diameter around the image as inside it.
-    """
-    species = _draw_species(generator, recipe.species, count, recipe)
-    diameters_angst = np.array([one.diameter_angst for one in recipe.species])
-    places = _scatter(generator, recipe, species, diameters_angst)
-    species = species[: len(places)]
-    angles = np.zeros((len(species), 3))
-    for index, one in enumerate(recipe.species):
-        chosen = species == index
-        angles[chosen] = draw_orientations(
-            generator, int(chosen.sum()), preference=one.preference
-        )
-    radius_angst = diameters_angst[species] / 2 if len(species) else np.empty(0)
-    return FieldParticles(
-        species=species.astype(np.int16),
-        x_px=places[:, 1],
-        y_px=places[:, 0],
-        z_angst=_heights(generator, radius_angst, thickness_angst),
-        rot_deg=angles[:, 0],
-        tilt_deg=angles[:, 1],
-        psi_deg=angles[:, 2],
-        overlaps=_overlap(places, 2 * radius_angst / recipe.pixel_size_angst),
-    )
-
-
 def _draw_optics(generator: np.random.Generator, recipe: Recipe) -> Optics:
     mean_angst = generator.uniform(*recipe.defocus_range_angst)
     astigmatism_angst = generator.uniform(*recipe.astigmatism_range_angst)
@@ -359,10 +246,13 @@ def _draw_film(
 def _draw_dirt(
     generator: np.random.Generator, recipe: Recipe, defect: Defect | None
 ) -> tuple[Contaminant, ...]:
-    """Hardly any on a good exposure; a third of a dirty one's area."""
+    """One small thing now and then; over a third of a dirty exposure's area."""
     area_angst2 = math.prod(recipe.shape) * recipe.pixel_size_angst**2
-    left_angst2 = _SHARE_DIRTY * area_angst2 if defect == "dirty" else 0.0
     largest_angst = min(_LARGEST_DIRT_ANGST, math.sqrt(area_angst2) / 3)
+    left_angst2 = _SHARE_DIRTY * area_angst2 if defect == "dirty" else 0.0
+    if defect is None and generator.random() < _CHANCE_OF_DIRT:
+        # Any size uses that up.
+        left_angst2, largest_angst = 1.0, min(_SMALL_DIRT_ANGST, largest_angst)
     kinds: tuple[ContaminantKind, ...] = (
         "hexagonal_ice",
         "cubic_ice",
@@ -394,6 +284,9 @@ def _draw_motion(
     generator: np.random.Generator, recipe: Recipe, defect: Defect | None
 ) -> MotionField:
     drifted = defect == "drifted"
+    side_angst = max(recipe.shape) * recipe.pixel_size_angst
+    # The dome spans the hole: a smaller image sees less of it.
+    share = min(side_angst / _DOME_ANGST, 1.0)
     return simulate_motion(
         generator,
         shape=recipe.shape,
@@ -402,75 +295,5 @@ def _draw_motion(
         dose_e_per_angst2=recipe.frame_dose_e_per_angst2,
         jump_angst=generator.uniform(4, 15),
         drift_angst=generator.uniform(80, 160) if drifted else generator.uniform(1, 6),
-        doming_angst=generator.uniform(1, 4),
+        doming_angst=share * generator.uniform(1, 4),
     )
-
-
-def _draw_species(
-    generator: np.random.Generator,
-    species: Sequence[Species],
-    count: int,
-    recipe: Recipe,
-) -> NDArray[np.int64]:
-    """Of those inside and of those in the margin; the largest margin holds them all."""
-    if not count:
-        return np.empty(0, dtype=np.int64)
-    shares = np.array([one.share for one in species])
-    image = np.array(recipe.shape, dtype=float)
-    margin_px = max(s.diameter_angst for s in species) / recipe.pixel_size_angst
-    total = round(count * float(((image + 2 * margin_px) / image).prod()))
-    return generator.choice(len(species), size=total, p=shares / shares.sum())
-
-
-def _scatter(
-    generator: np.random.Generator,
-    recipe: Recipe,
-    species: NDArray[np.int64],
-    diameters_angst: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """``(n, 2)`` y and x; one that finds no room is left out, touching ones excepted."""
-    if not len(species):
-        return np.empty((0, 2))
-    image = np.array(recipe.shape, dtype=float)
-    margin_px = diameters_angst.max() / recipe.pixel_size_angst
-    diameters_px = diameters_angst[species] / recipe.pixel_size_angst
-    places = np.empty((0, 2))
-    for index, diameter_px in enumerate(diameters_px):
-        tries = generator.uniform(
-            -margin_px - 0.5, image + margin_px - 0.5, size=(_MOST_TRIES, 2)
-        )
-        if generator.random() >= recipe.touching_share:
-            least_px = 0.525 * (diameter_px + diameters_px[:index])
-            squares = ((tries[:, None] - places[None]) ** 2).sum(axis=2)
-            tries = tries[(squares >= least_px**2).all(axis=1)]
-        if not len(tries):
-            break
-        places = np.concatenate([places, tries[:1]])
-    return places
-
-
-def _heights(
-    generator: np.random.Generator,
-    radius_angst: NDArray[np.float64],
-    thickness_angst: float,
-) -> NDArray[np.float64]:
-    """Two thirds at the surfaces, the others anywhere between; all within the ice."""
-    room = np.maximum(thickness_angst / 2 - radius_angst, 0)
-    sticks = generator.random(len(radius_angst)) < 2 / 3
-    side = generator.choice([-1.0, 1.0], size=len(radius_angst))
-    off = np.abs(generator.normal(0, _AT_INTERFACE_ANGST, len(radius_angst)))
-    inside = generator.uniform(-1, 1, len(radius_angst)) * room
-    heights: NDArray[np.float64] = np.where(
-        sticks, side * np.maximum(room - off, 0), inside
-    )
-    return heights
-
-
-def _overlap(
-    places: NDArray[np.float64], diameters_px: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    if len(places) < 2:
-        return np.zeros(len(places), dtype=bool)
-    distance_px = np.asarray(KDTree(places).query(places, k=[2])[0])[:, 0]
-    overlaps: NDArray[np.bool_] = distance_px < diameters_px
-    return overlaps

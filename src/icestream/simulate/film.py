@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from icestream.domain.errors import BadSettings
+from icestream.domain.units import interaction_rad_per_volt_angst
 from icestream.simulate.ice import axis_window, radial_frequency
-from icestream.simulate.specimen import interaction_rad_per_volt_angst
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -29,6 +29,7 @@ __all__ = [
     "contaminant",
     "edge_distance_angst",
     "gold_foil",
+    "protein_phase_power",
 ]
 
 ContaminantKind = Literal["hexagonal_ice", "cubic_ice", "ethane", "aggregate"]
@@ -304,7 +305,7 @@ def contaminant(
         phase[rows, columns] = sigma * _VOLT[kind] * thickness
         if kind == "aggregate":
             phase[rows, columns] += _protein_texture(
-                thickness, sigma, pixel_size_angst, generator
+                thickness, voltage_kv, pixel_size_angst, generator
             )
         transmission[rows, columns] = torch.exp(-thickness / _PATH[kind])
     mask = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -399,11 +400,36 @@ def _clump(y: Tensor, x: Tensor, diameter_angst: float, generator: Generator) ->
     return thickness
 
 
+def protein_phase_power(
+    frequency_per_angst: Tensor, *, thickness_angst: float, voltage_kv: float
+) -> Tensor:
+    """Return the power spectrum of the phase of protein that lies as it falls.
+
+    Parameters
+    ----------
+    frequency_per_angst
+        1/Å, any shape.
+    thickness_angst
+        Å of protein along the beam; the power is in proportion to it.
+    voltage_kv
+        kV.
+
+    Returns
+    -------
+    Tensor
+        Same shape, rad2 Å2. Atoms are less disordered than a gas: 0.35 of its power,
+        that of the rings of real apoferritin (EMPIAR-10146) around 10 Å.
+    """
+    sigma = interaction_rad_per_volt_angst(voltage_kv)
+    atoms_per_angst2 = _PROTEIN_ATOM_PER_ANGST3 * _PROTEIN_ORDER * thickness_angst
+    return atoms_per_angst2 * (sigma * _atom_volt_angst3(frequency_per_angst)) ** 2
+
+
 def _protein_texture(
-    thickness: Tensor, sigma: float, pixel_size_angst: float, generator: Generator
+    thickness: Tensor, voltage_kv: float, pixel_size_angst: float, generator: Generator
 ) -> Tensor:
     shape = (thickness.shape[0], thickness.shape[1])
     g = radial_frequency(shape, pixel_size_angst, device=generator.device)
-    density = math.sqrt(_PROTEIN_ATOM_PER_ANGST3 * _PROTEIN_ORDER)
-    amplitude = sigma * _atom_volt_angst3(g) * density / pixel_size_angst
-    return _random_field(shape, amplitude, generator) * thickness.sqrt()
+    power = protein_phase_power(g, thickness_angst=1.0, voltage_kv=voltage_kv)
+    field = _random_field(shape, power.sqrt() / pixel_size_angst, generator)
+    return field * thickness.sqrt()

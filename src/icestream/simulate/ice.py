@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from icestream.simulate.specimen import interaction_rad_per_volt_angst
+from icestream.domain.units import interaction_rad_per_volt_angst
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,10 @@ def radial_frequency(
 
 
 def radial_values(
-    frequency_per_angst: Tensor, function: Callable[[Tensor], Tensor]
+    frequency_per_angst: Tensor,
+    function: Callable[[Tensor], Tensor],
+    *,
+    nodes: int = _NODES,
 ) -> Tensor:
     """Evaluate a smooth function of frequency on a whole grid, through a table.
 
@@ -94,18 +97,20 @@ def radial_values(
         1/Å, any shape.
     function
         Takes ``(n,)`` float64 frequencies and gives ``(n,)`` values.
+    nodes
+        At how many frequencies it is evaluated.
 
     Returns
     -------
     Tensor
-        Same shape as the frequencies, float32; the nearest of 131,072 values.
+        Same shape as the frequencies, float32; the value at the nearest node.
     """
     highest = max(float(frequency_per_angst.max()), 1e-9)
-    nodes = torch.linspace(
-        0, highest, _NODES + 1, dtype=torch.float64, device=frequency_per_angst.device
+    table = torch.linspace(
+        0, highest, nodes + 1, dtype=torch.float64, device=frequency_per_angst.device
     )
-    values = function(nodes).float()
-    nearest = (frequency_per_angst * (_NODES / highest)).round_().to(torch.int32)
+    values = function(table).float()
+    nearest = (frequency_per_angst * (nodes / highest)).round_().to(torch.int32)
     return values.index_select(0, nearest.view(-1)).view(nearest.shape)
 
 

@@ -19,7 +19,7 @@ __all__ = ["WATER_B_ANGST2_PER_DOSE", "IceMotion", "frame_correlation"]
 WATER_B_ANGST2_PER_DOSE = 34.0
 """How the B factor of water grows, Å2 per e/Å2 (Himes & Grigorieff 2021)."""
 
-_COLUMNS = 16
+_BLOCK = 1 << 16
 _LEAST_STEP = 1e-6
 
 
@@ -130,7 +130,8 @@ class IceMotion:
     def columns(self) -> list[slice]:
         """Return the blocks in which a frame must be advanced, in order."""
         count = self.shape[1] // 2 + 1
-        return [slice(i, min(i + _COLUMNS, count)) for i in range(0, count, _COLUMNS)]
+        step = max(_BLOCK // self.shape[0], 1)
+        return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
     def begin(self) -> None:
         """Draw the first frame."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MotionField",
+    "blur_filter",
     "critical_dose_e_per_angst2",
     "damage_filter",
     "simulate_motion",
@@ -30,6 +31,8 @@ __all__ = [
 _DAMAGE_SCALE, _DAMAGE_POWER, _DAMAGE_FLOOR = 0.24499, -1.6649, 2.8141
 # Share of the critical dose at lower voltage.
 _DAMAGE_KV, _DAMAGE_SHARE = (120.0, 200.0, 300.0), (0.45, 0.8, 1.0)
+# Below this phase of the blur, half turns, its sinc is 1 to a thousandth.
+_LEAST_BLUR = 0.025
 # How the field of doming grows: most of it soon, the rest steadily.
 _FAST_SHARE = 0.8
 _DOSE_OF_DOMING_E_PER_ANGST2 = 7.0
@@ -286,6 +289,35 @@ def damage_filter(
     rate = 0.5 / critical_dose_e_per_angst2(frequency_per_angst, voltage_kv=voltage_kv)
     within = (rate * (stop_e_per_angst2 - start_e_per_angst2)).clamp(min=1e-6)
     return torch.exp(-rate * start_e_per_angst2) * (-torch.expm1(-within) / within)
+
+
+def blur_filter(
+    way_px: NDArray[np.float64], y_per_px: Tensor, x_per_px: Tensor
+) -> Tensor | None:
+    """Return what the way within a frame leaves of its amplitudes.
+
+    Parameters
+    ----------
+    way_px
+        y and x from the start to the end of the frame, px.
+    y_per_px, x_per_px
+        Frequencies that broadcast to the result, 1/px.
+
+    Returns
+    -------
+    Tensor or None
+        The sinc of the way along the frequency, to 1e-4; ``None`` where it is 1 to a
+        thousandth everywhere.
+    """
+    half_turns = float(np.abs(way_px).sum()) / 2
+    if half_turns < _LEAST_BLUR:
+        return None
+    phase = float(way_px[1]) * x_per_px + float(way_px[0]) * y_per_px
+    if half_turns > 0.5:
+        return torch.sinc(phase)
+    square = phase.mul_(math.pi).square_()
+    blur: Tensor = 1 + square * (-1 / 6 + square * (1 / 120 - square / 5040))
+    return blur
 
 
 def _relaxation(

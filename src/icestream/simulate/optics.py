@@ -195,9 +195,9 @@ def _envelope(g2: Tensor, microscope: Microscope, defocus_angst: float) -> Tenso
 def _beam_tilt(
     gy: Tensor, gx: Tensor, g2: Tensor, microscope: Microscope, optics: Optics
 ) -> Tensor:
-    """Phase error of axial coma, ``2 pi Cs L^2 g^2 (tilt . g)``."""
+    """Phase error of axial coma, ``-2 pi Cs L^2 g^2 (tilt . g)``: RELION's sign."""
     wavelength = electron_wavelength_angst(microscope.voltage_kv)
     cs_angst = angst_from_mm(microscope.spherical_aberration_mm)
     along = optics.beam_tilt_x_mrad * gx + optics.beam_tilt_y_mrad * gy
-    phase = 2 * math.pi * cs_angst * wavelength**2 * _RAD_PER_MRAD * g2 * along
+    phase = -2 * math.pi * cs_angst * wavelength**2 * _RAD_PER_MRAD * g2 * along
     return torch.polar(torch.ones_like(phase), phase)

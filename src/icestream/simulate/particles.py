@@ -18,11 +18,14 @@ import torch
 from torch.nn.functional import pad
 
 from icestream.domain.errors import BadSettings
-from icestream.domain.units import angst_from_mm, electron_wavelength_angst
+from icestream.domain.units import (
+    angst_from_mm,
+    electron_wavelength_angst,
+    interaction_rad_per_volt_angst,
+)
 from icestream.engines.ctf import contrast_transfer
 from icestream.simulate.orientations import draw_orientations, rotation_matrices
 from icestream.simulate.projection import Projector, shifted
-from icestream.simulate.specimen import interaction_rad_per_volt_angst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -65,6 +65,10 @@ class Projector:
         self._padded_px = 2 * math.ceil(side * padding / 2)
         self._spectrum = _padded_spectrum(volume, self._padded_px)
 
+    def share_memory(self) -> None:
+        """Let other processes on this machine use the volume without a copy."""
+        self._spectrum.share_memory_()  # type: ignore[no-untyped-call]
+
     def slices(self, rotations: Tensor) -> Tensor:
         """Compute the transforms of projections.
 

@@ -6,6 +6,7 @@ of a well-known specimen; the fold is made up (`icestream.simulate.folding`).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -114,6 +115,7 @@ class Blueprint:
     belt_radius_angst: float | None = None
 
 
+@functools.lru_cache(maxsize=8)
 def make_specimen(name: str, seed: int = 0, *, state: int = 0) -> ProteinSpecimen:
     """Make a specimen.
 

@@ -20,7 +20,7 @@ import torch
 from icestream.domain.errors import BadSettings
 from icestream.simulate.ice import radial_frequency, radial_values
 from icestream.simulate.ice_motion import WATER_B_ANGST2_PER_DOSE, IceMotion
-from icestream.simulate.motion import MotionField, damage_filter
+from icestream.simulate.motion import MotionField, blur_filter, damage_filter
 from icestream.simulate.warp import REACH_PX, sharpening, warp
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Scene", "canvas_shape", "least_margin_px", "render_frames"]
 
+# Coefficients of a block that stay in a processor's cache, and rows of a block.
+_BLOCK = 1 << 17
 _ROWS = 64
-# Below this phase of the blur, half turns, its sinc is 1 to a thousandth.
-_LEAST_BLUR = 0.025
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,122 +211,147 @@ class _Synthesis:
             one.expand(height),
             one.expand(len(self._x)),
         )
-        self._sharpening = sharpening(self._y), sharpening(self._x)
-        self._half = torch.empty(
-            (height, width // 2 + 1), dtype=torch.complex64, device=device
+        self._margin = self._scene.margin_px
+        self._warps = bool(motion.modes.any())
+        if self._warps:
+            self._prepare_warp()
+        # Where the thickness of the ice varies in the image, ice goes by itself.
+        self._is_ice_apart = self._ice_transfer is not None and (
+            scene.ice_scale is not None
         )
-        self._whole = torch.empty((height, width), device=device)
+        self._half, self._ice_half = (
+            torch.empty((height, width // 2 + 1), dtype=torch.complex64, device=device)
+            for _ in range(2)
+        )
+
+    def _prepare_warp(self) -> None:
+        """Pass what will be moved locally through the filter that goes before."""
+        along_y, along_x = sharpening(self._y), sharpening(self._x)
+        parts = [self._fading, self._lasting]
+        if self._scene.ice_scale is None:
+            parts.append(self._ice_transfer)
+        for part in parts:
+            if part is not None:
+                part *= along_y
+                part *= along_x[:, None]
 
     def fade(self, factor: Tensor) -> None:
         self._fading *= factor
 
     def image(self, frame: int, ice: IceMotion | None) -> Tensor:
         """Return the expected intensity of a frame."""
-        scale = self._scene.ice_scale
-        moves = bool(self._motion.modes[frame].any())
-        if ice is None or scale is None:
-            contrast = self._placed(frame, ice, with_static=True, moves=moves)
+        self._transform(frame, ice)
+        height, width = self._motion.shape
+        if self._warps:
+            contrast = self._warped(frame)
         else:
-            contrast = self._placed(frame, None, with_static=True, moves=moves)
-            contrast.addcmul_(
-                self._placed(frame, ice, with_static=False, moves=False), scale
-            )
+            contrast = self._half.real.new_empty(height, width)
+            self._add(self._half, contrast.zero_(), None)
+        if self._is_ice_apart:
+            self._add(self._ice_half, contrast, self._scene.ice_scale)
         contrast += 1
         return contrast.clamp_(min=0)
 
-    def _placed(
-        self, frame: int, ice: IceMotion | None, *, with_static: bool, moves: bool
-    ) -> Tensor:
-        """Return the contrast in the image, moved as a whole and locally."""
-        self._transform(frame, ice, with_static=with_static, sharpen=moves)
-        margin, (height, width) = self._scene.margin_px, self._motion.shape
-        if not moves:
-            rows, columns = (slice(margin, margin + side) for side in (height, width))
-            return self._whole[rows, columns].clone()
+    def _warped(self, frame: int) -> Tensor:
+        """Return the contrast in the image, moved locally."""
+        scene, shape = self._scene, self._motion.shape
 
         def shift_px(
             y: NDArray[np.float64], x: NDArray[np.float64]
         ) -> NDArray[np.float64]:
             local: NDArray[np.float64] = (
-                self._motion.local_angst(frame, y, x) / self._scene.pixel_size_angst
+                self._motion.local_angst(frame, y, x) / scene.pixel_size_angst
             )
             return local
 
-        return warp(self._whole, shift_px, shape=self._motion.shape, margin_px=margin)
+        y, x = (np.linspace(0, side - 1, 9) for side in shape)
+        most_px = 1.1 * float(np.abs(shift_px(y[:, None], x[None, :])).max())
+        reach = math.ceil(most_px) + REACH_PX + 1
+        sides = [side + 2 * reach for side in shape]
+        source = self._half.real.new_empty(sides[0], sides[1])
+        self._add(self._half, source.zero_(), None, self._margin - reach)
+        return warp(source, shift_px, shape=shape, margin_px=reach)
 
-    def _transform(
-        self, frame: int, ice: IceMotion | None, *, with_static: bool, sharpen: bool
+    def _add(
+        self,
+        half: Tensor,
+        image: Tensor,
+        scale: Tensor | None,
+        start: int | None = None,
     ) -> None:
-        y_factor, x_factor = self._factors(frame, sharpen=sharpen)
+        """Add the part of the canvas from ``start`` (both axes) to an image, scaled."""
+        start = self._margin if start is None else start
+        columns = slice(start, start + image.shape[1])
+        for top in range(0, image.shape[0], _ROWS):
+            rows = image[top : top + _ROWS]
+            place = slice(start + top, start + top + len(rows))
+            part = torch.fft.irfft(half[place], n=self.canvas[1])[:, columns]
+            if scale is None:
+                rows += part
+            else:
+                rows.addcmul_(part, scale[top : top + _ROWS])
+
+    def _transform(self, frame: int, ice: IceMotion | None) -> None:
+        """Move, blur and transform along y; what is left is along x."""
+        y_factor, x_factor = self._factors(frame)
         columns = self.canvas[1] // 2 + 1
-        step = _ROWS // 4
+        step = max(_BLOCK // self.canvas[0], 1)
         for start in range(0, columns, step):
             block = slice(start, min(start + step, columns))
-            planes = self._sum(block, ice, with_static=with_static)
-            spectrum = _turned(planes, y_factor, x_factor[:, block])
+            turn = _outer(y_factor, x_factor[:, block])
             blur = self._blur(frame, block)
             if blur is not None:
-                spectrum *= blur
-            waves = torch.complex(spectrum[0], spectrum[1])
-            self._half[:, block] = torch.fft.ifft(waves, dim=1).T
-        for start in range(0, self.canvas[0], _ROWS):
-            rows = slice(start, start + _ROWS)
-            self._whole[rows] = torch.fft.irfft(self._half[rows], n=self.canvas[1])
+                turn *= blur
+            planes = self._fading[:, block]
+            if self._lasting is not None:
+                planes = planes + self._lasting[:, block]
+            if ice is not None and self._ice_transfer is not None:
+                strength = self._ice_transfer[block]
+                if self._is_ice_apart:
+                    moved = _turned(ice.planes(block) * strength, turn)
+                    self._ice_half[:, block] = torch.fft.ifft(moved, dim=1).T
+                else:
+                    planes = torch.addcmul(planes, ice.planes(block), strength)
+            self._half[:, block] = torch.fft.ifft(_turned(planes, turn), dim=1).T
 
-    def _sum(self, block: slice, ice: IceMotion | None, *, with_static: bool) -> Tensor:
-        """Return the sum of the parts, ``(2, n, H)``, before anything moves."""
-        planes = self._fading[:, block] if with_static else None
-        if planes is not None and self._lasting is not None:
-            planes = planes + self._lasting[:, block]
-        if ice is None or self._ice_transfer is None:
-            return planes if planes is not None else self._fading[:, block]
-        transfer = self._ice_transfer[block]
-        if planes is None:
-            return ice.planes(block) * transfer
-        return torch.addcmul(planes, ice.planes(block), transfer)
-
-    def _factors(self, frame: int, *, sharpen: bool) -> tuple[Tensor, Tensor]:
+    def _factors(self, frame: int) -> tuple[Tensor, Tensor]:
         """Return the complex factors along y and x, as ``(2, n)`` planes.
 
-        Global shift, MTF and the filter before the warp. At Nyquist the shift has no
-        partner of the other sign, so its real part is taken.
+        Global shift and MTF. At Nyquist the shift has no partner of the other sign, so
+        its real part is taken.
         """
         shift_px = self._motion.global_angst[frame] / self._scene.pixel_size_angst
         factors = []
-        for frequency, shift, transfer, before_warp in zip(
-            (self._y, self._x), shift_px, self._transfer, self._sharpening, strict=True
+        for frequency, shift, transfer in zip(
+            (self._y, self._x), shift_px, self._transfer, strict=True
         ):
             phase = frequency.double() * (-2 * math.pi * float(shift))
             planes = torch.stack([torch.cos(phase), torch.sin(phase)]).float()
             planes[1, frequency.abs() == 0.5] = 0
-            planes *= transfer
-            factors.append(planes * before_warp if sharpen else planes)
+            factors.append(planes * transfer)
         return factors[0], factors[1]
 
     def _blur(self, frame: int, block: slice) -> Tensor | None:
         """Return the sinc of the way within the frame, or nothing where it is 1."""
-        way = self._motion.blur_angst[frame] / self._scene.pixel_size_angst
-        if np.abs(way).sum() / 2 < _LEAST_BLUR:
-            return None
-        phase = float(way[1]) * self._x[block, None] + float(way[0]) * self._y
-        if np.abs(way).sum() / 2 > 0.5:
-            return torch.sinc(phase)
-        square = phase.mul_(math.pi).square_()
-        # sin(a)/a to 1e-4 for a half turn's half.
-        blur: Tensor = 1 + square * (-1 / 6 + square * (1 / 120 - square / 5040))
-        return blur
+        way_px = self._motion.blur_angst[frame] / self._scene.pixel_size_angst
+        return blur_filter(way_px, self._y, self._x[block, None])
 
 
-def _turned(planes: Tensor, y_factor: Tensor, x_factor: Tensor) -> Tensor:
-    """Multiply by the outer product of two complex factors."""
-    cosine = x_factor[0][:, None] * y_factor[0]
-    cosine.addcmul_(x_factor[1][:, None], y_factor[1], value=-1)
-    sine = x_factor[0][:, None] * y_factor[1]
-    sine.addcmul_(x_factor[1][:, None], y_factor[0])
-    turned = planes * cosine
-    turned[0].addcmul_(planes[1], sine, value=-1)
-    turned[1].addcmul_(planes[0], sine)
-    return turned
+def _outer(y_factor: Tensor, x_factor: Tensor) -> Tensor:
+    """Return the product of complex factors along both axes, ``(2, n, H)``."""
+    turn = y_factor.new_empty(2, x_factor.shape[1], y_factor.shape[1])
+    torch.mul(x_factor[0][:, None], y_factor[0], out=turn[0])
+    turn[0].addcmul_(x_factor[1][:, None], y_factor[1], value=-1)
+    torch.mul(x_factor[0][:, None], y_factor[1], out=turn[1])
+    turn[1].addcmul_(x_factor[1][:, None], y_factor[0])
+    return turn
+
+
+def _turned(planes: Tensor, turn: Tensor) -> Tensor:
+    """Multiply two complex arrays of planes; complex."""
+    real = (planes[0] * turn[0]).addcmul_(planes[1], turn[1], value=-1)
+    imaginary = (planes[1] * turn[0]).addcmul_(planes[0], turn[1])
+    return torch.complex(real, imaginary)
 
 
 def _planes(image: Tensor) -> Tensor:

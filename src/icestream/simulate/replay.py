@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["ARRIVAL_MODES", "Arrival", "ArrivalMode", "replay"]
+__all__ = ["ARRIVAL_MODES", "Arrival", "ArrivalMode", "bring", "replay"]
 
 ArrivalMode: TypeAlias = Literal["grow", "rename", "preallocate", "copy"]
 ARRIVAL_MODES: tuple[ArrivalMode, ...] = get_args(ArrivalMode)
@@ -134,11 +134,6 @@ class _Pace:
         if pause_s > 0:
             self.sleep(pause_s)
 
-    def pause_between_pieces(self) -> None:
-        pause_s = self.every_s * self.writing_share / _PIECES
-        if pause_s > 0:
-            self.sleep(pause_s)
-
 
 def _targets(files: Sequence[Path], into: Path, relative_to: Path | None) -> list[Path]:
     if relative_to is None:
@@ -205,35 +200,70 @@ def _arrivals(
             mode=mode,
             number=index + 1,
             total=len(files),
-            size_bytes=_bring(source, target, mode, pace),
+            size_bytes=bring(
+                source,
+                target,
+                mode=mode,
+                writing_s=pace.every_s * pace.writing_share,
+                sleep=pace.sleep,
+            ),
         )
 
 
-def _bring(source: Path, target: Path, mode: ArrivalMode, pace: _Pace) -> int:
-    """Copy one file; remove what is half there if anything interrupts."""
+def bring(
+    source: Path,
+    target: Path,
+    *,
+    mode: ArrivalMode,
+    writing_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Copy one file as a microscope writes it.
+
+    Parameters
+    ----------
+    source, target
+        From where to where; the folder exists.
+    mode
+        As `replay` has them.
+    writing_s
+        How long a file in pieces is written, s.
+    sleep
+        Of the tests.
+
+    Returns
+    -------
+    int
+        Its size, bytes. What is half there is removed if anything interrupts.
+
+    Raises
+    ------
+    DiskFull, FolderUnavailable, UnreadableFile
+        The file could not be copied.
+    """
     suffix = _TEMPORARY_SUFFIX if mode == "rename" else ""
     written = target.with_name(target.name + suffix)
     try:
         with reading(source) as file:
-            content = file.readall()
-        with guarding_writes(target):
-            _write(content, written, mode, pace)
-            if suffix:
+            size_bytes = os.fstat(file.fileno()).st_size
+            with guarding_writes(target):
+                copy = written.open("wb", buffering=0)
+            with copy:
+                if mode == "preallocate":
+                    with guarding_writes(target):
+                        os.ftruncate(copy.fileno(), size_bytes)
+                pieces = 1 if mode == "copy" else _PIECES
+                step_bytes = max(-(-size_bytes // pieces), 1)
+                while piece := file.read(step_bytes):
+                    if copy.tell() and writing_s:
+                        sleep(writing_s / _PIECES)
+                    with guarding_writes(target):
+                        copy.write(piece)
+        if suffix:
+            with guarding_writes(target):
                 written.replace(target)
     except BaseException:
         with suppress(OSError):
             written.unlink(missing_ok=True)
         raise
-    return len(content)
-
-
-def _write(content: bytes, path: Path, mode: ArrivalMode, pace: _Pace) -> None:
-    with path.open("wb", buffering=0) as file:
-        if mode == "preallocate":
-            os.ftruncate(file.fileno(), len(content))
-        pieces = 1 if mode == "copy" else _PIECES
-        step_bytes = max(-(-len(content) // pieces), 1)
-        for offset_bytes in range(0, len(content), step_bytes):
-            if offset_bytes:
-                pace.pause_between_pieces()
-            file.write(content[offset_bytes : offset_bytes + step_bytes])
+    return size_bytes

@@ -136,6 +136,7 @@ _TYPES = {
 }
 _FIELDS = {field.name: str(field.type) for field in fields(ExposureTruth)}
 _ARRAYS = [name for name, kind in _FIELDS.items() if kind.startswith("NDArray")]
+_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in _FIELDS.items()])
 
 
 class TruthWriter:
@@ -156,11 +157,12 @@ class TruthWriter:
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self._path = path
-        schema = pa.schema([(name, _TYPES[kind]) for name, kind in _FIELDS.items()])
-        self._schema = schema.with_metadata({_META: json.dumps(about).encode()})
+        self._schema = _SCHEMA.with_metadata({_META: json.dumps(about).encode()})
         with guarding_writes(path):
             self._file = path.open("wb")
             self._writer = pa.ipc.new_stream(self._file, self._schema)
+            # The schema goes before the first batch, not at once.
+            self._writer.write_batch(pa.RecordBatch.from_pylist([], self._schema))
             self._file.flush()
 
     def __enter__(self) -> Self:
@@ -188,16 +190,25 @@ def read_truth(path: Path) -> Truth:
     """
     try:
         with path.open("rb") as file, pa.ipc.open_stream(file) as reader:
-            about = json.loads((reader.schema.metadata or {})[_META])
+            about = _about(reader.schema)
             rows = [
                 row for batch in _whole_batches(reader) for row in batch.to_pylist()
             ]
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+    except (OSError, pa.ArrowException, TypeError, ValueError) as error:
         raise BadSettings(
             f"{path} is no truth of a simulated acquisition: {error}.",
             hint=f"Give the {TRUTH_NAME} that `icestream simulate` wrote.",
         ) from error
     return Truth(about=about, exposures=tuple(_exposure(row) for row in rows))
+
+
+def _about(schema: pa.Schema) -> dict[str, Any]:
+    if not schema.equals(_SCHEMA):
+        raise ValueError("it has other columns")
+    about = json.loads((schema.metadata or {}).get(_META, b"null"))
+    if not isinstance(about, dict):
+        raise TypeError("it does not say what it is about")
+    return about
 
 
 def _whole_batches(reader: pa.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:

@@ -9,6 +9,7 @@ Barnett, Magland & af Klinteberg, SIAM J. Sci. Comput. 41 (2019) C479.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ _HALF_WIDTH_PX = 3.0
 _BETA = 9.5
 _TAPS = (-3, -2, -1, 0, 1, 2, 3)
 _ROWS = (64, 32, 16, 8)
+_STRIPS = 16
 _NODE_PX = 16
 # The most that a shift may change over a strip, px; below the second, one set of
 # weights serves the strip.
@@ -84,7 +86,7 @@ def warp(
         ``(h, w)`` of the result, px.
     margin_px
         How much of ``image`` lies above and to the left of the result; at least the
-        largest shift and `REACH_PX`.
+        largest shift plus `REACH_PX`.
 
     Returns
     -------
@@ -102,20 +104,20 @@ def warp(
     """
     height, width = shape
     x_nodes = _nodes(width)
-    above_px = margin_px - REACH_PX
-    middle = image.new_empty((height + 2 * above_px, width))
+    middle = image.new_empty((height + 2 * margin_px, width))
     rows = _strip_rows(shift_px, shape)
-    y_edges = _edges(middle.shape[0], rows) - above_px
+    y_edges = _edges(len(middle), rows) - margin_px
     # The second pass will look at y - dy, so the first takes the shift of y + dy.
     dy = shift_px(y_edges[:, None], x_nodes[None, :])[..., 0]
     dy = shift_px(y_edges[:, None] + dy, x_nodes[None, :])[..., 0]
     dx = shift_px(y_edges[:, None] + dy, x_nodes[None, :])[..., 1]
-    first = image[REACH_PX : REACH_PX + middle.shape[0]]
-    _pass(first, middle, _at_columns(dx, middle), margin_px, rows, axis=1)
+    _pass(
+        image[: len(middle)], middle, _at_columns(dx, middle), margin_px, rows, axis=1
+    )
     y_edges = _edges(height, rows)
     dy = shift_px(y_edges[:, None], x_nodes[None, :])[..., 0]
     result = image.new_empty(shape)
-    _pass(middle, result, _at_columns(dy, result), above_px, rows, axis=0)
+    _pass(middle, result, _at_columns(dy, result), margin_px, rows, axis=0)
     return result
 
 
@@ -123,26 +125,31 @@ def _pass(
     source: Tensor, out: Tensor, shift: Tensor, offset: int, rows: int, *, axis: int
 ) -> None:
     """Interpolate along one axis; ``shift`` is ``(strips + 1, w)`` at strip edges."""
-    whole = torch.round((shift[:-1] + shift[1:]) / 2)
     ramp = (torch.arange(rows, device=out.device) / rows)[:, None]
-    changes = (shift[1:] - shift[:-1]).abs().amax(dim=1).tolist()
-    taps = torch.tensor(_TAPS, device=out.device, dtype=torch.float32)[:, None]
-    for number, change in enumerate(changes):
-        strip = slice(number * rows, min((number + 1) * rows, out.shape[0]))
-        rest = shift[number : number + 2] - whole[number]
-        if change < _EVEN_PX:
-            start, growth = _kernel(taps - rest.mean(dim=0)), None
-        else:
-            start = _kernel(taps - rest[0])
-            growth = _kernel(taps - rest[1]) - start
-        for columns, step in _segments(whole[number]):
-            views = _views(source, strip, columns, offset - step, axis)
+    for first in range(0, len(shift) - 1, _STRIPS):
+        edges = shift[first : first + _STRIPS + 1]
+        whole = torch.round((edges[:-1] + edges[1:]) / 2)
+        starts, growths = _weights(edges, whole)
+        for number, columns, step in _segments(whole):
+            strip = slice((first + number) * rows, (first + number + 1) * rows)
             target = out[strip, columns]
-            _weigh(views, start[:, columns], target)
-            if growth is not None:
+            strip = slice(strip.start, strip.start + len(target))
+            views = _views(source, strip, columns, offset - step, axis)
+            _weigh(views, starts[number][:, columns], target)
+            if growths is not None:
                 change_in_strip = torch.empty_like(target)
-                _weigh(views, growth[:, columns], change_in_strip)
-                target.addcmul_(change_in_strip, ramp[: target.shape[0]])
+                _weigh(views, growths[number][:, columns], change_in_strip)
+                target.addcmul_(change_in_strip, ramp[: len(target)])
+
+
+def _weights(edges: Tensor, whole: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return ``(strips, 7, w)`` weights at the start of strips, and their growth."""
+    taps = torch.tensor(_TAPS, device=edges.device, dtype=torch.float32)[:, None]
+    above, below = (part - whole for part in (edges[:-1], edges[1:]))
+    if float((below - above).abs().max()) < _EVEN_PX:
+        return _kernel(taps - (above + below)[:, None] / 2), None
+    start = _kernel(taps - above[:, None])
+    return start, _kernel(taps - below[:, None]) - start
 
 
 def _weigh(views: list[Tensor], weights: Tensor, out: Tensor) -> None:
@@ -166,15 +173,18 @@ def _views(
     ]
 
 
-def _segments(whole: Tensor) -> list[tuple[slice, int]]:
-    """Return runs of columns with the same whole shift, and that."""
-    values, counts = torch.unique_consecutive(whole, return_counts=True)
-    stops = torch.cumsum(counts, dim=0).tolist()
-    starts = [0, *stops[:-1]]
-    return [
-        (slice(start, stop), int(value))
-        for start, stop, value in zip(starts, stops, values.tolist(), strict=True)
-    ]
+def _segments(whole: Tensor) -> list[tuple[int, slice, int]]:
+    """Return runs of columns with the same whole shift: strip, columns, shift."""
+    steps = whole.to(torch.int64).cpu().numpy()
+    found = []
+    for number, row in enumerate(steps):
+        edges = np.flatnonzero(np.diff(row)) + 1
+        bounds = [0, *edges.tolist(), len(row)]
+        found += [
+            (number, slice(start, stop), int(row[start]))
+            for start, stop in pairwise(bounds)
+        ]
+    return found
 
 
 def _kernel(x_px: Tensor) -> Tensor:

@@ -57,7 +57,10 @@ class Matches:
 
 
 def match_coordinates(
-    found: Coordinates, truth: Coordinates, *, max_distance_px: float
+    found: Coordinates,
+    truth: Coordinates,
+    *,
+    max_distance_px: float | NDArray[np.float64],
 ) -> Matches:
     """Pair picks with true centres one to one.
 
@@ -66,7 +69,8 @@ def match_coordinates(
     found, truth
         Centres in pixels of the same micrograph.
     max_distance_px
-        Greatest distance of a pair, px.
+        Greatest distance of a pair, px: one for all, or ``(n,)`` one for each true
+        centre.
 
     Returns
     -------
@@ -77,19 +81,21 @@ def match_coordinates(
     Raises
     ------
     BadSettings
-        The distance is not above 0.
+        A distance is not above 0.
     """
-    if not 0 < max_distance_px < np.inf:
+    given_px = np.asarray(max_distance_px, np.float64)
+    if not ((given_px > 0) & (given_px < np.inf)).all():
         raise BadSettings(
             f"Nothing can be matched within {max_distance_px} px.",
             hint="Give a distance above 0.",
         )
+    limit_px = np.broadcast_to(given_px, len(truth))
     distance_px = cdist(_places(found), _places(truth))
     # One more pair saves more than any choice of the others can cost.
-    reward = max_distance_px * (min(distance_px.shape) + 1)
-    cost = np.where(distance_px <= max_distance_px, distance_px - reward, 0.0)
+    reward = limit_px.max(initial=0.0) * (min(distance_px.shape) + 1)
+    cost = np.where(distance_px <= limit_px, distance_px - reward, 0.0)
     rows, columns = linear_sum_assignment(cost)
-    is_near = distance_px[rows, columns] <= max_distance_px
+    is_near = distance_px[rows, columns] <= limit_px[columns]
     rows, columns = rows[is_near], columns[is_near]
     return Matches(
         found_index=rows,

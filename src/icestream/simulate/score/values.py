@@ -1,0 +1,83 @@
+"""What every part of a score is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from icestream.domain import Coordinates, Ctf
+    from icestream.simulate.truth import ExposureTruth
+
+__all__ = ["Found", "Outcome", "Pair", "Spread", "rms"]
+
+Outcome: TypeAlias = Literal["accepted", "rejected", "failed", "undecided"]
+"""Where a session leaves an exposure; skipped and unfinished ones are undecided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """What a session made of one file.
+
+    Parameters
+    ----------
+    key
+        The session's name for it.
+    path
+        Where the session read it: the more of the path, the surer the match.
+    outcome
+        In the end.
+    ctf, picks
+        What was found; ``None`` where there is no result.
+    shape
+        ``(h, w)`` of the micrograph that the picks lie in, px; ``None`` for the
+        camera's own.
+    """
+
+    key: str
+    path: str
+    outcome: Outcome = "undecided"
+    ctf: Ctf | None = None
+    picks: Coordinates | None = None
+    shape: tuple[int, int] | None = None
+
+    @property
+    def was_processed(self) -> bool:
+        """Whether anything came of it."""
+        decided = self.outcome in ("accepted", "rejected")
+        return decided or self.ctf is not None or self.picks is not None
+
+
+class Pair(NamedTuple):
+    """An exposure whose file is sound, and what was found."""
+
+    truth: ExposureTruth
+    found: Found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Median, 90th percentile and largest of some errors, without sign."""
+
+    median: float
+    p90: float
+    worst: float
+
+    @classmethod
+    def of(cls, errors: ArrayLike) -> Self | None:
+        """Sum up errors of either sign; ``None`` without any."""
+        values = np.abs(np.asarray(errors, dtype=np.float64))
+        if not values.size:
+            return None
+        median, p90 = np.percentile(values, [50, 90])
+        return cls(median=float(median), p90=float(p90), worst=float(values.max()))
+
+
+def rms(values: ArrayLike) -> float | None:
+    """Return the root of the mean square, ``None`` without values."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return float(np.sqrt(np.mean(numbers**2))) if numbers.size else None

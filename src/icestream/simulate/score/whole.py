@@ -1,0 +1,90 @@
+"""The whole score of a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from icestream.simulate.score.ctf import CtfScore, score_ctf
+from icestream.simulate.score.items import ItemScore, pair_up
+from icestream.simulate.score.picking import (
+    BlankScore,
+    PickScore,
+    View,
+    score_blanks,
+    score_picking,
+)
+from icestream.simulate.score.verdicts import VerdictScore, score_verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from icestream.simulate.score.values import Found
+    from icestream.simulate.truth import Truth
+
+__all__ = ["Score", "score_acquisition"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How a session compares with the truth; a part is ``None`` where nothing is found.
+
+    Parameters
+    ----------
+    items
+        Whether every exposure is there, once.
+    ctf_good, ctf_all
+        Fits of the exposures without a defect, and of all with a sound file.
+    picking_good, picking_all
+        The same for picks.
+    blanks
+        Picks where there is no particle.
+    verdicts
+        Defects against decisions.
+    """
+
+    items: ItemScore
+    ctf_good: CtfScore | None
+    ctf_all: CtfScore | None
+    picking_good: PickScore | None
+    picking_all: PickScore | None
+    blanks: BlankScore | None
+    verdicts: VerdictScore
+
+
+def score_acquisition(
+    truth: Truth, found: Sequence[Found], *, root: str | None = None
+) -> Score:
+    """Compare what a session has found with the truth.
+
+    Parameters
+    ----------
+    truth
+        Of the acquisition that it processed, complete or not yet.
+    found
+        Everything in the session, in order of arrival.
+    root
+        Folder of the acquisition; see `match_files`.
+
+    Returns
+    -------
+    Score
+        Spoilt files count among the items only.
+
+    Raises
+    ------
+    BadSettings
+        The truth does not say how large images and particles are.
+    """
+    view = View.of(truth.about)
+    items, pairs = pair_up(truth.exposures, found, root=root)
+    good = [one for one in pairs if one.truth.defect is None]
+    return Score(
+        items=items,
+        ctf_good=score_ctf(good),
+        ctf_all=score_ctf(pairs),
+        picking_good=score_picking(good, view),
+        picking_all=score_picking(pairs, view),
+        blanks=score_blanks(pairs),
+        verdicts=score_verdicts(pairs),
+    )

@@ -1,0 +1,333 @@
+"""When and where a microscope takes each exposure, and what goes wrong with it.
+
+Grid squares differ; holes of one square are visited in clusters by beam shift; between
+clusters the stage moves and settles; liquid nitrogen is filled up; a cold gun fades and
+is flashed. All of it is drawn before anything is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from icestream.domain.errors import BadSettings
+from icestream.simulate.exposure import Defect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+__all__ = ["FAULTS", "Entry", "FaultRates", "Timing", "draw_timetable"]
+
+FAULTS = (
+    "truncated",
+    "empty",
+    "zero_tail",
+    "duplicate_name",
+    "rewritten",
+    "clock_skew",
+    "late_metadata",
+    "missing_metadata",
+    "wrong_frame_count",
+    "late_gain",
+    "turned_gain",
+    "long_pause",
+)
+"""What can be done to files and times. The gain's faults are of the acquisition."""
+
+_OF_THE_GAIN = ("late_gain", "turned_gain")
+_FADING_PER_HOUR, _FLASH_H = 0.03, 6.0
+_LONG_PAUSE_S = (3_600.0, 14_400.0)
+_HOLE_SPACING_UM = 2.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRates:
+    """Share of the exposures that has each fault; for the gain, the chance of it.
+
+    Raises
+    ------
+    BadSettings
+        A share outside 0 to 1, or more than 1 in all.
+    """
+
+    truncated: float = 0.0
+    empty: float = 0.0
+    zero_tail: float = 0.0
+    duplicate_name: float = 0.0
+    rewritten: float = 0.0
+    clock_skew: float = 0.0
+    late_metadata: float = 0.0
+    missing_metadata: float = 0.0
+    wrong_frame_count: float = 0.0
+    late_gain: float = 0.0
+    turned_gain: float = 0.0
+    long_pause: float = 0.0
+
+    def __post_init__(self) -> None:
+        rates = [getattr(self, name) for name in FAULTS]
+        of_exposures = [getattr(self, n) for n in FAULTS if n not in _OF_THE_GAIN]
+        if not all(0 <= rate <= 1 for rate in rates) or sum(of_exposures) > 1:
+            raise BadSettings(
+                f"These shares of faults cannot be: {self}.",
+                hint="Each is from 0 to 1, those of exposures 1 in all at most.",
+            )
+
+    @classmethod
+    def in_all(cls, share: float) -> Self:
+        """Return equal shares of all faults of exposures, ``share`` in all."""
+        names = [name for name in FAULTS if name not in _OF_THE_GAIN]
+        return cls(**dict.fromkeys(names, share / len(names)))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read shares from a YAML file: one ``fault: share`` a line.
+
+        Raises
+        ------
+        BadSettings
+            No such file, no such fault, or no such share.
+        """
+        try:
+            values: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+            unknown = set(values) - {one.name for one in fields(cls)}
+            if unknown:
+                raise BadSettings(
+                    f"{path}: no fault is called {', '.join(map(str, unknown))}.",
+                    hint=f"Known are {', '.join(FAULTS)}.",
+                )
+            return cls(**{name: float(share) for name, share in values.items()})
+        except (OSError, YAMLError, TypeError, ValueError) as error:
+            raise BadSettings(
+                f"{path} holds no shares of faults: {error}.",
+                hint="Write one `truncated: 0.02` a line.",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How fast exposures follow each other, and what interrupts them.
+
+    Parameters
+    ----------
+    exposures_per_hour
+        While nothing interrupts.
+    shots_per_hole, holes_per_cluster, holes_per_square
+        Exposures of a hole, holes visited by beam shift alone, holes of a square.
+    stage_s, square_s
+        A move of the stage and its settling; one to another square with focusing, s.
+    refill_every_h, refill_s
+        Filling up liquid nitrogen.
+    """
+
+    exposures_per_hour: float = 400.0
+    shots_per_hole: int = 2
+    holes_per_cluster: int = 9
+    holes_per_square: int = 45
+    stage_s: float = 15.0
+    square_s: float = 120.0
+    refill_every_h: float = 8.0
+    refill_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        counts = (self.shots_per_hole, self.holes_per_cluster, self.holes_per_square)
+        if not (self.exposures_per_hour > 0 and min(counts) > 0):
+            raise BadSettings(
+                f"{self} is no way to take exposures.",
+                hint="Rates and counts are above 0.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One exposure of the timetable.
+
+    Parameters
+    ----------
+    number
+        From 1.
+    taken_at_s
+        Seconds after the start.
+    grid, square, hole, area
+        From 1; numbering of squares and holes starts anew on each grid. The area is
+        the place within a hole.
+    beam_group
+        Of the beam shift within a cluster, from 1.
+    image_shift_um, stage_um
+        x and y of the shift; x, y, z of the stage.
+    ice_factor, filling
+        Of the square: thickness against the recipe's, density of the particles, 0 to 1.
+    beam_share
+        Brightness of the gun, 1 just after a flash.
+    defect
+        What is wrong with the exposure.
+    fault
+        What is done to its files; ``None`` for nothing.
+    """
+
+    number: int
+    taken_at_s: float
+    grid: int
+    square: int
+    hole: int
+    area: int
+    beam_group: int
+    image_shift_um: tuple[float, float]
+    stage_um: tuple[float, float, float]
+    ice_factor: float
+    filling: float
+    beam_share: float
+    defect: Defect | None
+    fault: str | None
+
+
+@dataclass(slots=True)
+class _Clock:
+    """The time of day at the microscope, and when it has to stop next."""
+
+    timing: Timing
+    now_s: float = 0.0
+    refilled_s: float = field(default=0.0)
+
+    def pass_by(self, seconds: float) -> None:
+        self.now_s += seconds
+        if self.now_s - self.refilled_s > self.timing.refill_every_h * 3_600:
+            self.now_s += self.timing.refill_s
+            self.refilled_s = self.now_s
+
+
+def draw_timetable(
+    count: int,
+    *,
+    timing: Timing | None = None,
+    defect_share: float = 0.1,
+    faults: FaultRates | None = None,
+    grids: int = 1,
+    seed: int = 0,
+) -> list[Entry]:
+    """Draw when and where exposures are taken.
+
+    Parameters
+    ----------
+    count
+        How many.
+    timing
+        The microscope's pace.
+    defect_share
+        Share of bad exposures, of all kinds alike; squares differ.
+    faults
+        What is done to files; nothing if absent.
+    grids
+        The exposures are shared out to so many grids, one after the other.
+    seed
+        The same seed and values give the same timetable; its beginning does not depend
+        on ``count`` where there is one grid.
+
+    Returns
+    -------
+    list of Entry
+        In the order of taking.
+
+    Raises
+    ------
+    BadSettings
+        No exposure or grid, or a share outside 0 to 1.
+    """
+    if count < 1 or not 1 <= grids <= count or not 0 <= defect_share <= 1:
+        raise BadSettings(
+            f"{count} exposures on {grids} grids with a share of {defect_share:g} bad "
+            "ones cannot be taken.",
+            hint="Give 1 exposure a grid at least, and a share from 0 to 1.",
+        )
+    timing, faults = timing or Timing(), faults or FaultRates()
+    clock = _Clock(timing)
+    per_grid = math.ceil(count / grids)
+    entries = []
+    for index in range(count):
+        # One generator an exposure: the seventh is the same in any run.
+        generator = np.random.default_rng([seed, 1, index])
+        grid, place = divmod(index, per_grid)
+        fault = _draw_fault(generator, faults)
+        if fault == "long_pause":
+            clock.pass_by(generator.uniform(*_LONG_PAUSE_S))
+        clock.pass_by(_way_s(timing, place))
+        entries.append(
+            _entry(
+                generator, timing, clock, index, grid, place, defect_share, fault, seed
+            )
+        )
+        clock.pass_by(3_600 / timing.exposures_per_hour)
+    return entries
+
+
+def _way_s(timing: Timing, place: int) -> float:
+    """How long the microscope takes to come from the last exposure to this one."""
+    if not place:
+        return 0.0
+    hole, shot = divmod(place, timing.shots_per_hole)
+    if shot:
+        return 0.0
+    if hole % timing.holes_per_square == 0:
+        return timing.square_s
+    in_square = hole % timing.holes_per_square
+    return timing.stage_s if in_square % timing.holes_per_cluster == 0 else 0.0
+
+
+def _entry(
+    generator: np.random.Generator,
+    timing: Timing,
+    clock: _Clock,
+    index: int,
+    grid: int,
+    place: int,
+    defect_share: float,
+    fault: str | None,
+    seed: int,
+) -> Entry:
+    hole, shot = divmod(place, timing.shots_per_hole)
+    square, in_square = divmod(hole, timing.holes_per_square)
+    in_cluster = in_square % timing.holes_per_cluster
+    quality = np.random.default_rng([seed, 2, grid, square])
+    ice_factor, filling = quality.uniform(0.8, 1.3), quality.uniform(0.6, 1.0)
+    bad = quality.gamma(2.0, 0.5) * defect_share
+    defect: Defect | None = None
+    if generator.random() < bad:
+        kinds = get_args(Defect)
+        defect = kinds[int(generator.integers(len(kinds)))]
+    side = math.ceil(math.sqrt(timing.holes_per_cluster))
+    column, row = in_cluster % side - side // 2, in_cluster // side - side // 2
+    shift_um = (column * _HOLE_SPACING_UM, row * _HOLE_SPACING_UM)
+    moved = in_square // timing.holes_per_cluster * side * _HOLE_SPACING_UM
+    hours = clock.now_s / 3_600
+    return Entry(
+        number=index + 1,
+        taken_at_s=clock.now_s,
+        grid=grid + 1,
+        square=square + 1,
+        hole=hole + 1,
+        area=shot + 1,
+        beam_group=in_cluster * timing.shots_per_hole + shot + 1,
+        image_shift_um=shift_um,
+        stage_um=(200.0 * square + moved, 120.0 * (square % 3), generator.normal(0, 2)),
+        ice_factor=ice_factor,
+        filling=filling,
+        beam_share=math.exp(-_FADING_PER_HOUR * (hours % _FLASH_H)),
+        defect=defect,
+        fault=fault,
+    )
+
+
+def _draw_fault(generator: np.random.Generator, rates: FaultRates) -> str | None:
+    left = generator.random()
+    for name in FAULTS:
+        if name in _OF_THE_GAIN:
+            continue
+        left -= getattr(rates, name)
+        if left < 0:
+            return name
+    return None

@@ -1,0 +1,278 @@
+"""Whole acquisitions: files, what stands beside them, faults, and the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+
+from icestream.domain.errors import BadSettings, DiskFull
+from icestream.io import read_micrograph
+from icestream.simulate import (
+    TRUTH_NAME,
+    Acquisition,
+    FaultRates,
+    Recipe,
+    Timing,
+    read_truth,
+    simulate_acquisition,
+    usual_acquisition,
+)
+from icestream.simulate.courier import Courier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SMALL = {"shape": (128, 160), "pixel_size_angst": 4.0, "frame_count": 3}
+
+
+def acquisition(count: int = 3, **values: object) -> Acquisition:
+    given = SMALL | {"particle_count": 6, "defect_share": 0.0} | values
+    return usual_acquisition(count, **given)  # type: ignore[arg-type]
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Hashes of all files below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_truth_tells_what_was_taken(tmp_path: Path) -> None:
+    seen: list[Path] = []
+    paths = simulate_acquisition(tmp_path, acquisition(), on_delivered=seen.append)
+    assert [one.name for one in paths] == [f"FoilHole_000{n}.mrc" for n in (1, 2, 3)]
+    assert seen == paths
+    truth = read_truth(tmp_path / TRUTH_NAME)
+    assert truth.about["shape"] == [128, 160]
+    assert truth.about["species"][0]["name"] == "cage"
+    assert [tmp_path / one.file for one in truth.exposures] == paths
+    one = truth.exposures[0]
+    assert one.motion_angst.shape == (3, 9, 9, 2)
+    assert 8_000 < one.defocus_v_angst <= one.defocus_u_angst < 22_500
+    image = read_micrograph(paths[0])
+    assert image.shape == (128, 160)
+    # Counts of 40 e/Å2 on pixels of 16 Å2, less what ice and counting lose.
+    assert 0.7 * 640 < image.mean() < 640
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(one.name for one in paths),
+        TRUTH_NAME,
+    ]
+
+
+def test_the_same_seed_gives_the_same_bytes_whoever_takes_them(tmp_path: Path) -> None:
+    faulty = {"faults": FaultRates(truncated=0.5), "layout": "epu", "output": "tiff"}
+    for name, workers in (("one", 1), ("again", 1), ("two", 2)):
+        simulate_acquisition(tmp_path / name, acquisition(4, **faulty), workers=workers)
+    one = content(tmp_path / "one")
+    same = {name: value for name, value in one.items() if name != "EpuSession.dm"}
+    for other in ("again", "two"):
+        found = content(tmp_path / other)
+        assert found.keys() == one.keys()
+        assert {name: found[name] for name in same} == same
+    simulate_acquisition(tmp_path / "few", acquisition(2, layout="epu", output="tiff"))
+    few = content(tmp_path / "few" / "Images-Disc1")
+    movies = [name for name in few if name.endswith("fractions.tiff")]
+    assert len(movies) == 2
+    unlike_one = acquisition(2, layout="epu", output="tiff", seed=1)
+    simulate_acquisition(tmp_path / "other", unlike_one)
+    unlike = content(tmp_path / "other" / "Images-Disc1")
+    assert all(unlike[name] != few[name] for name in movies)
+
+
+def test_an_epu_session_has_all_that_belongs_to_it(tmp_path: Path) -> None:
+    simulate_acquisition(tmp_path, acquisition(layout="epu", output="tiff"))
+    names = list(content(tmp_path))
+    data = [name for name in names if "/Data/" in name]
+    for ending in ("_fractions.tiff", ".jpg", ".xml"):
+        assert sum(name.endswith(ending) for name in data) == 3
+    for name in ("EpuSession.dm", "gain.mrc", "atlas/Sample1/Atlas/Atlas.dm"):
+        assert name in names
+    assert any(name.startswith("Metadata/GridSquare_") for name in names)
+    movie = next(name for name in data if name.endswith(".tiff"))
+    frames = tifffile.imread(tmp_path / movie)
+    assert frames.shape == (3, 128, 160)
+    assert frames.dtype == np.uint8
+
+
+def test_super_resolution_movies_are_twice_as_fine(tmp_path: Path) -> None:
+    (path,) = simulate_acquisition(
+        tmp_path, acquisition(1, output="tiff", super_resolution=2)
+    )
+    assert tifffile.imread(path).shape == (3, 256, 320)
+
+
+def test_serialem_has_an_mdoc_for_each_movie(tmp_path: Path) -> None:
+    paths = simulate_acquisition(
+        tmp_path, acquisition(layout="serialem", output="tiff")
+    )
+    for path in paths:
+        text = path.with_name(path.name + ".mdoc").read_text(encoding="ascii")
+        assert "NumSubFrames = 3" in text
+        assert path.name in text
+
+
+def test_names_repeat_from_grid_to_grid(tmp_path: Path) -> None:
+    paths = simulate_acquisition(tmp_path, acquisition(4, grids=2))
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        "grid1/FoilHole_0001.mrc",
+        "grid1/FoilHole_0002.mrc",
+        "grid2/FoilHole_0001.mrc",
+        "grid2/FoilHole_0002.mrc",
+    ]
+
+
+def _is_truncated(path: Path) -> bool:
+    with tifffile.TiffFile(path) as file:
+        return path.stat().st_size > 0 and len(file.pages) < 3
+
+
+def _is_empty(path: Path) -> bool:
+    return path.stat().st_size == 0
+
+
+def _ends_in_zeros(path: Path) -> bool:
+    return not path.read_bytes()[-1000:].strip(b"\0")
+
+
+def _is_of_the_future(path: Path) -> bool:
+    return path.stat().st_mtime > time.time() + 3600
+
+
+def _is_there_again(path: Path) -> bool:
+    again = path.parent / "again" / path.name
+    return again.read_bytes() == path.read_bytes()
+
+
+def _has_metadata(path: Path) -> bool:
+    return path.with_name(path.name.replace("_fractions.tiff", ".xml")).exists()
+
+
+def _has_one_frame(path: Path) -> bool:
+    with tifffile.TiffFile(path) as file:
+        return len(file.pages) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "holds"),
+    [
+        ("truncated", _is_truncated),
+        ("empty", _is_empty),
+        ("zero_tail", _ends_in_zeros),
+        ("clock_skew", _is_of_the_future),
+        ("duplicate_name", _is_there_again),
+        ("missing_metadata", lambda path: not _has_metadata(path)),
+        ("late_metadata", _has_metadata),
+        ("wrong_frame_count", _has_one_frame),
+    ],
+)
+def test_files_go_wrong_as_told(
+    tmp_path: Path, fault: str, holds: Callable[[Path], bool]
+) -> None:
+    wanted = FaultRates(**{fault: 1.0})
+    made = acquisition(3, layout="epu", output="tiff", faults=wanted)
+    paths = simulate_acquisition(tmp_path, made)
+    assert all(holds(path) for path in paths)
+    truth = read_truth(tmp_path / TRUTH_NAME)
+    assert {one.faults for one in truth.exposures} == {(fault,)}
+
+
+def test_a_fault_that_cannot_be_is_not_told(tmp_path: Path) -> None:
+    rates = FaultRates(missing_metadata=0.5, wrong_frame_count=0.5)
+    simulate_acquisition(tmp_path, acquisition(3, faults=rates))
+    truth = read_truth(tmp_path / TRUTH_NAME)
+    assert {one.faults for one in truth.exposures} == {()}
+
+
+def test_a_rewritten_file_ends_with_its_own_content(tmp_path: Path) -> None:
+    rates = FaultRates(rewritten=1.0)
+    simulate_acquisition(tmp_path / "twice", acquisition(faults=rates))
+    simulate_acquisition(tmp_path / "once", acquisition())
+    twice, once = (content(tmp_path / name) for name in ("twice", "once"))
+    del twice[TRUTH_NAME], once[TRUTH_NAME]
+    assert twice == once
+    truth = read_truth(tmp_path / "twice" / TRUTH_NAME)
+    assert [one.faults for one in truth.exposures] == [
+        (),
+        ("rewritten",),
+        ("rewritten",),
+    ]
+
+
+def test_a_gain_may_be_late_or_turned(tmp_path: Path) -> None:
+    def seen_gain(rates: FaultRates, name: str) -> bool:
+        there: list[bool] = []
+        folder = tmp_path / name
+        simulate_acquisition(
+            folder,
+            acquisition(2, output="tiff", faults=rates),
+            on_delivered=lambda _: there.append((folder / "gain.mrc").exists()),
+        )
+        assert (folder / "gain.mrc").exists()
+        return all(there)
+
+    assert seen_gain(FaultRates(), "right")
+    assert not seen_gain(FaultRates(late_gain=1), "late")
+    assert seen_gain(FaultRates(turned_gain=1), "turned")
+    right, turned = (
+        read_micrograph(tmp_path / name / "gain.mrc") for name in ("right", "turned")
+    )
+    assert not np.array_equal(right, turned)
+    assert np.array_equal(np.sort(right, axis=None), np.sort(turned, axis=None))
+
+
+def test_files_arrive_by_the_clock(tmp_path: Path) -> None:
+    arrived: list[float] = []
+    made = acquisition(4, timing=Timing(exposures_per_hour=3600))
+    simulate_acquisition(
+        tmp_path, made, speed=2.0, on_delivered=lambda _: arrived.append(time.time())
+    )
+    # One every half second at the soonest; the first may be late.
+    assert arrived[-1] - arrived[0] > 1.0
+    assert len(content(tmp_path)) == 5
+
+
+def test_nothing_is_left_half_done_when_it_is_interrupted(tmp_path: Path) -> None:
+    def stop(path: Path) -> None:
+        if path.name == "FoilHole_0002.mrc":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_acquisition(tmp_path, acquisition(6), workers=2, on_delivered=stop)
+    assert not (tmp_path / ".camera").exists()
+    truth = read_truth(tmp_path / TRUTH_NAME)
+    assert [one.number for one in truth.exposures] == [1, 2]
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise DiskFull("no space")
+
+    monkeypatch.setattr(Courier, "deliver", full)
+    with pytest.raises(DiskFull):
+        simulate_acquisition(tmp_path, acquisition())
+    assert not (tmp_path / ".camera").exists()
+
+
+def test_an_acquisition_is_not_overwritten(tmp_path: Path) -> None:
+    simulate_acquisition(tmp_path, acquisition(1))
+    with pytest.raises(BadSettings, match="holds an acquisition"):
+        simulate_acquisition(tmp_path, acquisition(1))
+
+
+def test_what_cannot_be_acquired_is_refused() -> None:
+    with pytest.raises(BadSettings, match="4096"):
+        acquisition(1, output="eer")
+    with pytest.raises(BadSettings, match="no specimen 'foo'"):
+        acquisition(1, specimens=("foo",))
+    with pytest.raises(BadSettings, match="do not fit"):
+        Acquisition(recipes=(Recipe(**SMALL),), atoms=(None,), count=1)  # type: ignore[arg-type]

@@ -1,0 +1,209 @@
+"""The truth on disk: read as it was written, while it is written, and after a kill."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icestream.domain.errors import BadSettings, FolderUnavailable
+from icestream.simulate.truth import (
+    TRUTH_NAME,
+    ExposureTruth,
+    TruthWriter,
+    read_truth,
+)
+from truth_rows import ABOUT, field_particles, row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def rich_row(number: int, *, frames: int, particles: int) -> ExposureTruth:
+    """Return a row in which no two values are alike."""
+    generator = np.random.default_rng(number)
+    drawn = generator.uniform(0, 4000, (particles, 2)).astype(np.float32)
+    overlaps = (generator.random(particles) < 0.5).tolist()
+    return row(
+        number,
+        file=f"Images-Disc1/GridSquare_{number}/Data/Å {number}.mrc",
+        defect="thick_ice" if number % 2 else None,
+        faults=("rewritten", "clock_skew: +3 s")[: number % 3],
+        taken_at_s=1 / 3 * number,
+        frame_count=frames,
+        motion_angst=generator.normal(0, 3, (frames, 9, 9, 2)).astype(np.float32),
+        thickness_angst=generator.uniform(0, 900, (16, 16)).astype(np.float32),
+        masked=generator.uniform(0, 1, (8, 8)).astype(np.float32),
+        particles=field_particles(drawn, overlaps=overlaps),
+    )
+
+
+def write(path: Path, *rows: ExposureTruth) -> None:
+    with TruthWriter(path, ABOUT) as writer:
+        for one in rows:
+            writer.add(one)
+
+
+def assert_same(found: ExposureTruth, given: ExposureTruth) -> None:
+    for field in fields(ExposureTruth):
+        before, after = getattr(given, field.name), getattr(found, field.name)
+        if field.name == "particles":
+            for name in before.__dataclass_fields__:
+                one, other = getattr(before, name), getattr(after, name)
+                assert one.dtype == other.dtype
+                # Stored as float32: half a thousandth of a pixel at most.
+                np.testing.assert_allclose(one, other, rtol=1e-7)
+        elif isinstance(before, np.ndarray):
+            assert before.dtype == after.dtype
+            np.testing.assert_array_equal(before, after)
+        else:
+            assert before == after, field.name
+
+
+@pytest.mark.parametrize("frames", [1, 2, 40])
+@pytest.mark.parametrize("particles", [0, 1, 500])
+def test_what_is_written_is_read(tmp_path: Path, frames: int, particles: int) -> None:
+    rows = [rich_row(n, frames=frames, particles=particles) for n in (1, 2, 3)]
+    write(tmp_path / TRUTH_NAME, *rows)
+    found = read_truth(tmp_path / TRUTH_NAME)
+    assert found.about == ABOUT
+    for one, other in zip(found.exposures, rows, strict=True):
+        assert_same(one, other)
+
+
+def test_any_reader_of_arrow_opens_it(tmp_path: Path) -> None:
+    write(tmp_path / TRUTH_NAME, row(1), row(2))
+    with pa.ipc.open_stream(tmp_path / TRUTH_NAME) as reader:
+        table = reader.read_all()
+    assert table.num_rows == 2
+    assert table["file"].to_pylist() == ["FoilHole_0001.mrc", "FoilHole_0002.mrc"]
+
+
+def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / TRUTH_NAME
+    with TruthWriter(path, ABOUT) as writer:
+        # Before the first exposure there is an acquisition, too.
+        assert read_truth(path).about == ABOUT
+        for number in range(1, 5):
+            assert len(read_truth(path).exposures) == number - 1
+            writer.add(row(number))
+            assert read_truth(path).exposures[-1].number == number
+    assert len(read_truth(path).exposures) == 4
+
+
+def test_a_file_that_was_cut_is_read_to_its_last_whole_exposure(tmp_path: Path) -> None:
+    path, cut = tmp_path / TRUTH_NAME, tmp_path / "cut"
+    ends = []
+    with TruthWriter(path, ABOUT) as writer:
+        ends.append(path.stat().st_size)
+        for number in (1, 2, 3):
+            writer.add(row(number))
+            ends.append(path.stat().st_size)
+    content = path.read_bytes()
+    # Each byte near an edge of a message, and some between.
+    edges = {end + offset for end in ends for offset in range(-70, 71)}
+    lengths = edges | set(range(ends[0], len(content), 37)) | {len(content)}
+    for length in sorted(n for n in lengths if n <= len(content)):
+        cut.write_bytes(content[:length])
+        whole = sum(length >= end for end in ends[1:])
+        try:
+            found = [one.number for one in read_truth(cut).exposures]
+        except BadSettings:
+            assert length < ends[0]
+        else:
+            assert found == list(range(1, whole + 1)), length
+
+
+def test_a_schema_that_was_cut_is_no_truth(tmp_path: Path) -> None:
+    path = tmp_path / TRUTH_NAME
+    write(path)
+    content = path.read_bytes()
+    for length in range(0, len(content) // 2, 11):
+        path.write_bytes(content[:length])
+        with pytest.raises(BadSettings, match="no truth"):
+            read_truth(path)
+
+
+def test_a_writer_replaces_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / TRUTH_NAME
+    write(path, row(1), row(2))
+    write(path, row(5))
+    assert [one.number for one in read_truth(path).exposures] == [5]
+
+
+def test_what_was_written_before_an_error_stays(tmp_path: Path) -> None:
+    path = tmp_path / TRUTH_NAME
+
+    def interrupted() -> None:
+        with TruthWriter(path, ABOUT) as writer:
+            writer.add(row(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(read_truth(path).exposures) == 1
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FolderUnavailable, match="nowhere"):
+        TruthWriter(tmp_path / "nowhere" / TRUTH_NAME, ABOUT)
+
+
+def _stream(path: Path, table: pa.Table) -> None:
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {b"other": b"1"},
+        {b"icestream": b"not json"},
+        {b"icestream": b"\xff\xfe"},
+        {b"icestream": json.dumps(ABOUT).encode()},
+        {b"icestream": b"[1]"},
+    ],
+)
+def test_another_arrow_stream_is_no_truth(
+    tmp_path: Path, metadata: dict[bytes, bytes] | None
+) -> None:
+    path = tmp_path / "other.arrows"
+    _stream(path, pa.table({"a": [1, 2]}).replace_schema_metadata(metadata))
+    with pytest.raises(BadSettings, match=r"other\.arrows is no truth"):
+        read_truth(path)
+
+
+@pytest.mark.parametrize("name", ["truth.json", "image.mrc", "empty"])
+def test_other_files_are_no_truth(tmp_path: Path, name: str) -> None:
+    contents: dict[str, bytes] = {
+        "truth.json": b'{\n "pixel_size_angst": 1.5\n}',
+        "image.mrc": np.arange(512, dtype=np.int32).tobytes(),
+        "empty": b"",
+    }
+    (tmp_path / name).write_bytes(contents[name])
+    with pytest.raises(BadSettings, match="no truth"):
+        read_truth(tmp_path / name)
+
+
+def test_no_file_or_a_folder_is_no_truth(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent", tmp_path):
+        with pytest.raises(BadSettings, match="no truth") as found:
+            read_truth(path)
+        assert TRUTH_NAME in str(found.value.hint)
+
+
+@given(content=st.binary(max_size=300), has_marker=st.booleans())
+def test_noise_is_no_truth(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, has_marker: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise"
+    path.write_bytes(b"\xff\xff\xff\xff" * has_marker + content)
+    with pytest.raises(BadSettings, match="no truth"):
+        read_truth(path)
