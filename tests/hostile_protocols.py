@@ -20,7 +20,7 @@ _kept: list[bytes] = []
 class MischiefParams(Params):
     """What is done, and with which number (none: with all)."""
 
-    how: Literal["hang", "abort", "leak", "swell", "half"]
+    how: Literal["hang", "abort", "leak", "swell", "peak", "half"]
     only: int | None = None
     keep_mb: int = 0
 
@@ -50,6 +50,10 @@ class Mischief(PerItem[MischiefParams]):
             case "swell":
                 _kept.append(os.urandom(1_000_000) * given.keep_mb)
                 time.sleep(3600)
+            case "peak":
+                peak = os.urandom(1_000_000) * given.keep_mb
+                time.sleep(1.5)
+                del peak
             case "half":
                 context.product(".txt").temporary.write_text("half")
                 os.abort()

@@ -253,7 +253,7 @@ def test_pause_set_resume_without_a_service(run: Run, tmp_path: Path) -> None:
     assert run("resume", session, "ctf")[0] == 0
     assert json.loads(run("status", session, "--json")[1])["paused"] == {}
     code, out, _ = run("set", session, "ctf_limits.resolution_max_angst=6")
-    assert (code, out) == (0, "Changed: ctf_limits.\n")
+    assert (code, out) == (0, "Changed: session.yaml, ctf_limits.\n")
     status = json.loads(run("status", session, "--json")[1])
     limits = next(one for one in status["runs"] if one["name"] == "ctf_limits")
     assert limits["params"]["resolution_max_angst"] == 6
@@ -322,9 +322,9 @@ def test_setting_what_is_set_already_changes_nothing(run: Run, tmp_path: Path) -
     assert path.read_bytes() == before
     assert path.stat().st_mtime_ns == status.st_mtime_ns
     assert _count(session, "revision") == revisions
-    assert (
-        run("set", session, "title=Other")[1] == "Changed: session.yaml, but no run.\n"
-    )
+    assert run("set", session, "title=Other")[1] == "Changed: session.yaml.\n"
+    limit = "ctf_limits.resolution_max_angst=7"
+    assert run("set", session, limit)[1] == "Changed: session.yaml, ctf_limits.\n"
 
 
 def _count(session: Path, table: str) -> int:
@@ -365,6 +365,25 @@ def test_a_signature_of_somebody_else_is_not_believed(tmp_path: Path) -> None:
             ):
                 pass
     assert find_service(nobody, path) == ServiceStatus(ServiceState.STOPPED)
+
+
+def test_a_lock_that_may_not_be_read_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, nobody = tmp_path / "ledger.lock", tmp_path / "control.sock"
+    path.touch()
+    opened = os.open
+
+    def refuse(name: Path, *given: int) -> int:
+        if name == path:
+            raise PermissionError
+        return opened(name, *given)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert find_service(nobody, path) == ServiceStatus(ServiceState.BUSY)
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "ledger.lock"
+    assert find_service(nobody, below) == ServiceStatus(ServiceState.STOPPED)
 
 
 # Around -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.processes import (
     ProcessRecord,
     is_alive,
+    read_orphans,
     read_records,
     reap_strays,
     record_process,
+    write_records,
 )
 from icestream.streaming.records import encode
 from icestream.testing.trivial import TallyState, Tick
@@ -378,9 +381,42 @@ def test_strays_are_reaped_when_the_whole_engine_was_killed(tmp_path: Path) -> N
         process.kill()
         wait_for(lambda: not any(is_alive(one) for one in records), timeout_s=5.0)
     assert not is_gone(program)
-    assert [one.name for one in reap_strays(engine_of(tmp_path))] == ["slot-0"]
+    orphans = read_orphans(tmp_path / "engine" / "engine.json")
+    assert orphans == records
+    assert [one.name for one in reap_strays(orphans)] == ["slot-0"]
     wait_for(lambda: is_gone(program))
     assert reap_strays(records) == []
+
+
+def test_a_copy_of_a_running_session_leaves_its_engine_alone(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    with service(original):
+        records = engine_of(original)
+        shutil.copytree(original, tmp_path / "copy")
+        copy = Bench(DaskExecutor(slots=1, folder=tmp_path / "copy" / "engine"))
+        copy.executor.close()
+        assert len(records) == 3
+        assert all(is_alive(one) for one in records)
+
+
+def test_an_engine_that_was_moved_after_its_service_died_is_ended(
+    tmp_path: Path,
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as stray:
+        place = tmp_path / "engine"
+        place.mkdir()
+        write_records(
+            place / "engine.json", [record_process("slot-0", stray.pid, "no-such-mark")]
+        )
+        assert read_orphans(place / "engine.json") == []
+        text = (place / "engine.json").read_text()
+        mine = f'"pid": {os.getpid()}'
+        assert mine in text
+        (place / "engine.json").write_text(text.replace(mine, '"pid": 0'))
+        moved = place.rename(tmp_path / "moved")
+        Bench(DaskExecutor(slots=1, folder=moved)).executor.close()
+        assert stray.wait(5) == -signal.SIGKILL
 
 
 def test_an_engine_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -32,6 +32,27 @@ def test_an_error_of_writing_in_our_words(
     assert hint in found.hint
 
 
+@pytest.mark.parametrize(
+    ("path", "culprit", "said"),
+    [
+        ("/data/new", "/data/new/session.yaml", "write in /data/new, or choose"),
+        ("/data/new", "/data/new", "write in /data, or choose"),
+        ("new", None, "write in its folder, or choose"),
+    ],
+)
+def test_the_folder_at_fault_is_told(path: str, culprit: str | None, said: str) -> None:
+    error = PermissionError(errno.EACCES, "no", culprit)
+    assert said in cannot_write(path, error).hint
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOTDIR])
+def test_what_is_no_folder_is_told(number: int) -> None:
+    error = OSError(number, "odd", "/etc/passwd")
+    found = cannot_write("/etc/passwd", error, instead="name another with `ledger:`")
+    assert "/etc/passwd is no folder" in found.what
+    assert found.hint == "Name another with `ledger:`."
+
+
 @pytest.mark.parametrize("name", ["/data/a.mrc", b"/data/a.mrc", 7, None])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_disk_that_an_author_finds_full_is_the_sessions_fault(

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hostile_protocols import Mischief
-from icestream.streaming import dask_slot
+from icestream.streaming import dask_slot, schema
 from icestream.streaming.dask_executor import DaskExecutor
-from icestream.streaming.dask_memory import find_excess, usable_bytes, used_bytes
+from icestream.streaming.dask_memory import (
+    Crowd,
+    find_excess,
+    usable_bytes,
+    used_bytes,
+)
 from icestream.streaming.execution import Envelope, Failure, Fault, Outcome, TaskId
 from icestream.streaming.ledger import Ledger
 from icestream.streaming.plan import Plan, Run
+from icestream.streaming.reader import LedgerReader
 from icestream.streaming.recorder import Limits
 from icestream.streaming.records import encode
 from icestream.streaming.service import Service
@@ -108,14 +114,52 @@ def test_what_a_killed_last_attempt_has_left_is_swept_at_the_next_start(
 def test_the_largest_slot_goes_first() -> None:
     assert find_excess({}, limit_bytes=10) is None
     assert find_excess({"a": 5, "b": 5}, limit_bytes=10) is None
-    small = find_excess({"a": 6, "b": 1}, limit_bytes=10)
-    assert small is not None
-    assert (small.slot, small.at_once) == ("a", False)
     large = find_excess({"a": 5, "b": 6}, limit_bytes=10)
     assert large is not None
-    assert (large.slot, large.at_once) == ("b", True)
+    assert large.slot == "b"
     assert usable_bytes() > 0
     assert used_bytes(2**31 - 1) == 0
+
+
+def test_each_kill_holds_one_slot_more_until_the_task_has_landed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crowd, now = Crowd(), [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    task, other = (TaskId("run", key, "content", 1) for key in "ab")
+    crowd.drop(task, "x", ["y", "z"])
+    assert crowd.held == {"y"}
+    crowd.drop(other, "y", ["x", "z"])
+    assert crowd.held == {"y", "x"}, "one is left"
+    crowd.drop(task, "z", ["x", "y"])
+    crowd.drop(task, "y", ["x", "z"])
+    assert crowd.held == {"y", "x"}, "never all"
+    crowd.send([other])
+    now[0] += 61.0
+    assert crowd.held == {"x"}, "the one that stayed away is forgotten"
+    crowd.land(other)
+    assert crowd.held == set()
+
+
+def test_many_that_fit_alone_but_not_together_are_all_done(tmp_path: Path) -> None:
+    ticks = {"tick": (Port("ticks", "tick"),)}
+    params = {"how": "peak", "keep_mb": 400}
+    plan = Plan(
+        [
+            Run.of("ticks", Ticker, params={"burst": 5, "interval_s": 0.01}),
+            Run.of("mischief", Mischief, params=params, inputs=ticks),
+        ]
+    )
+    service = run(tmp_path, plan, slots=3, memory_bytes=1_100_000_000)
+    tasks = service.scheduler.board.tasks["mischief"].values()
+    assert [one.state for one in tasks] == [State.DONE] * 5
+    assert [one.failures for one in tasks] == [0] * 5
+    reader = LedgerReader(tmp_path / "ledger.db")
+    try:
+        causes = {row["cause"] for row in reader.rows(schema.attempt)}
+    finally:
+        reader.close()
+    assert "Crowded" in causes, "they never met"
 
 
 @contextmanager
@@ -173,3 +217,15 @@ def test_a_slot_that_keeps_memory_is_replaced_and_loses_nothing(
         wait_for(lambda: bench.pid not in (0, before))
         assert bench.run(1, how="leak") is None
         assert bench.answers.empty()
+
+
+def test_a_slot_that_frees_its_peak_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_slot, "SHORTEST_LIFE_S", 0.0)
+    with at_work(tmp_path, slots=2, memory_bytes=1_200_000_000) as bench:
+        before = bench.pid
+        for number in range(2):
+            assert bench.run(number, how="peak", keep_mb=700) is None
+        assert bench.run(2, how="leak") is None
+        assert bench.pid == before

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 
 from icestream.cli import main
+from icestream.cli.start import Interruption
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +70,46 @@ def test_nothing_is_imported_before_ctrl_c_is_taken_care_of() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "['icestream']\n"
+
+
+class _Stopped:
+    """A service and a view at once: says how often it was stopped."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.stops = 0
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_third_signal_is_not_ours(number: signal.Signals) -> None:
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    stopped: Any = _Stopped()
+    try:
+        with Interruption() as interruption:
+            interruption.watch(stopped, stopped)
+            for _ in range(2):
+                signal.raise_signal(number)
+            assert stopped.stops == 2
+            assert stopped.said[0].startswith("Stopping")
+            assert stopped.said[1].startswith("Ending at once")
+            for one in before:
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(one)
+        with pytest.raises(typer.Exit) as left:
+            interruption.leave()
+        assert left.value.exit_code == 128 + number
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def test_who_ignores_ctrl_c_still_does(capsys: pytest.CaptureFixture[str]) -> None:

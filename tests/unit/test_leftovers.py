@@ -63,6 +63,29 @@ def test_what_is_half_goes_and_what_is_finished_stays(
     assert [one for one in products if one.is_file()] == [finished]
 
 
+def test_a_name_that_is_no_text_is_nobodys_leftover(tmp_path: Path) -> None:
+    folder = context(tmp_path, "grid/a.mrc").product(".mrc").temporary.parent
+    odd = folder / f".\udc80.{CONTENT[:12]}.partial.mrc"
+    ours = folder / f".a.{CONTENT[:12]}.partial.mrc"
+    for one in (odd, ours):
+        one.write_text("x")
+    store(tmp_path / "ledger.db", "products/other")
+    assert sweep_leftovers(tmp_path, tmp_path / "ledger.db") == 1
+    assert list(folder.iterdir()) == [odd]
+
+
+def test_products_that_are_a_link_are_not_swept(tmp_path: Path) -> None:
+    elsewhere, copy = tmp_path / "original" / "products", tmp_path / "copy"
+    elsewhere.mkdir(parents=True)
+    at_work = elsewhere / f".a.{CONTENT[:12]}.partial.mrc"
+    at_work.write_text("x")
+    copy.mkdir()
+    (copy / "products").symlink_to(elsewhere)
+    store(copy / "ledger.db", "products/other")
+    assert sweep_leftovers(copy, copy / "ledger.db") == 0
+    assert at_work.exists()
+
+
 def test_nothing_outside_the_products_is_swept(tmp_path: Path) -> None:
     raw = tmp_path / f".a.{CONTENT[:12]}.partial.mrc"
     raw.write_text("x")

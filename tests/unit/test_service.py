@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -420,6 +422,21 @@ def test_a_source_that_stays_away_does_not_hold_up_the_end(
     assert len(values(tmp_path, "add")) == 3  # what had arrived is done
     with pytest.raises(SourceUnavailable, match="unavailable since"):
         run(tmp_path, away_plan(), lost_polls=5)
+
+
+def test_a_restart_knows_since_when_a_source_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Away, "is_told", True)
+    since = []
+    for later_s in (0, 7200):
+        now = time.time
+        monkeypatch.setattr("time.time", lambda now=now, by=later_s: now() + by)
+        with pytest.raises(SourceUnavailable) as said:
+            run(tmp_path, away_plan(), lost_polls=5)
+        since.append(re.findall(r"since (\S+ \S+):", str(said.value)))
+    assert since[0] == since[1]
+    assert since[0]
 
 
 @pytest.mark.parametrize("is_told", [False, True])

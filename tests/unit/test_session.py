@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,14 @@ from ruamel.yaml import YAML
 from icestream.app.run import run_session
 from icestream.app.session import Session, create_session
 from icestream.app.settings import Settings
-from icestream.domain.errors import BadSettings, LedgerUnusable, SessionInUse
+from icestream.cli.control import set_command
+from icestream.domain.errors import (
+    BadSettings,
+    FolderUnavailable,
+    LedgerUnusable,
+    SessionInUse,
+)
+from icestream.streaming.control import writer_lock
 from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.workflow import Port
 from icestream.testing.trivial import Tick, Ticker
@@ -212,20 +221,56 @@ class TestWhoseLedger:
         assert other.settings.id not in (None, one.settings.id)
 
 
-class TestProducts:
-    def test_what_no_result_refers_to_is_found(self, tmp_path: Path) -> None:
-        session = run(ticking(tmp_path / "a"))
-        assert session.unknown_products() == []
-        stray = session.folder / "products" / "hop" / "stray.mrc"
-        known = stray.with_name("known.mrc")
-        stray.parent.mkdir(parents=True)
-        for one in (stray, known):
-            one.write_text("")
-        with closing(sqlite3.connect(session.ledger_path)) as database:
-            row = ("products/hop/known.mrc", "c", 0, "keep")
-            database.execute("INSERT INTO artifact VALUES (?, ?, ?, ?)", row)
-            database.commit()
-        assert session.unknown_products() == [stray]
+class TestOneWriter:
+    def test_a_lock_that_was_removed_lets_nobody_in(self, tmp_path: Path) -> None:
+        session = ticking(tmp_path / "a")
+        with at_work(session):
+            session.lock_path.unlink()
+            with pytest.raises(SessionInUse, match=f"in use by process {os.getpid()}"):
+                session.claim_ledger()
+            assert not session.lock_path.exists()
+
+    def test_a_lock_that_is_replaced_before_it_is_held_is_not_the_lock(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, flock = tmp_path / "ledger.lock", fcntl.flock
+        replacements = [path.touch, lambda: None]
+
+        def replaced(descriptor: int, kind: int) -> None:
+            if replacements:
+                path.unlink()
+                replacements.pop(0)()
+            flock(descriptor, kind)
+
+        monkeypatch.setattr(fcntl, "flock", replaced)
+        with (
+            writer_lock(path),
+            pytest.raises(SessionInUse, match=f"by process {os.getpid()}"),
+            writer_lock(path),
+        ):
+            pass
+        assert not replacements
+
+
+class TestSet:
+    def test_what_was_written_by_hand_reaches_a_running_service(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        session = create_session(tmp_path / "a", template="micrographs", changes=_GRID)
+        path = session.settings_path
+        with at_work(session) as service:
+            by_hand = path.read_text(encoding="utf-8").replace(
+                "    protocol: estimate_ctf\n",
+                "    protocol: estimate_ctf\n    params: {box_px: 256}\n",
+            )
+            path.write_text(f"{by_hand}# by   hand\n", encoding="utf-8")
+            before = path.read_bytes()
+            set_command(session.folder, ["ctf.box_px=256"])
+            assert capsys.readouterr().out == "Changed: ctf.\n"
+            assert service.plan.runs["ctf"].params["box_px"] == 256
+            set_command(session.folder, ["ctf.box_px=256"])
+            assert capsys.readouterr().out.startswith("Nothing has changed")
+        assert path.read_bytes() == before
 
 
 class TestSources:
@@ -314,6 +359,15 @@ class TestSetups:
         text = f"setups: {{grid: {setup}}}\nsources: {{grid: {{}}}}\nruns: {{}}"
         with pytest.raises(BadSettings, match=said):
             Settings.parse(text, where="it")
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_ledger_whose_place_is_no_folder_is_told(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    session = ticking(tmp_path / "a", f"ledger={tmp_path / place}")
+    with pytest.raises(FolderUnavailable, match=r"file.* is no folder") as said:
+        session.claim_ledger()
+    assert said.value.hint == "Name another with `ledger:`."
 
 
 def test_comments_survive_and_the_id_stands_on_top(tmp_path: Path) -> None:

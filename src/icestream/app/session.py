@@ -26,6 +26,7 @@ from icestream.streaming.control import (
     ServiceState,
     ServiceStatus,
     find_service,
+    in_use,
     request,
     writer_lock,
 )
@@ -123,8 +124,11 @@ class Session:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(folder, error) from error
-        self._check_service()
+            instead = "name another with `ledger:`"
+            raise cannot_write(folder, error, instead=instead) from error
+        service = self._check_service()
+        if service.state is ServiceState.RUNNING:  # whatever became of its lock
+            raise in_use(folder, service.pid)
         marks = marks_of(self.folder, self.settings)
         with writer_lock(self.lock_path):
             ledger = Ledger(self.ledger_path)
@@ -137,10 +141,12 @@ class Session:
             finally:
                 ledger.close()
 
-    def _check_service(self) -> None:
+    def _check_service(self) -> ServiceStatus:
         """Refuse the service that answers here where it is another session's."""
-        if self.service().state is ServiceState.RUNNING:
+        found = self.service()
+        if found.state is ServiceState.RUNNING:
             self.read().close()
+        return found
 
     def read(self) -> LedgerReader:
         """Open the ledger for reading.
@@ -158,26 +164,6 @@ class Session:
             reader.close()
             raise
         return reader
-
-    def unknown_products(self) -> list[Path]:
-        """Return the files among the products that no result in the ledger refers to.
-
-        What a crash has left, or somebody put there; while a service works, what it is
-        just writing too.
-
-        Raises
-        ------
-        LedgerUnusable
-            There is no ledger, or it is another session's.
-        """
-        # Listed first: what a service stores meanwhile is known by then.
-        there = [one for one in (self.folder / "products").rglob("*") if one.is_file()]
-        reader = self.read()
-        try:
-            known = {row["path"] for row in reader.rows(schema.artifact)}
-        finally:
-            reader.close()
-        return sorted(p for p in there if str(p.relative_to(self.folder)) not in known)
 
     def service(self) -> ServiceStatus:
         """Return whether a service runs here, and as which process."""
@@ -252,7 +238,11 @@ class Session:
     def _set(
         self, service: Service, transaction: Transaction, *, changes: Sequence[str]
     ) -> list[str]:
-        """Change parameters in the settings, then in the service."""
+        """Change parameters in the settings, then in the service.
+
+        The two may differ, since anybody may edit the settings. Returned is what has
+        changed: ``session.yaml``, and runs.
+        """
         settings, text = draft_settings(self.settings_path, changes)
         before, plan = self.plan, settings.plan()
         if plan.workflow.runs != before.workflow.runs:
@@ -272,11 +262,12 @@ class Session:
         changed = [n for n, one in plan.runs.items() if one != before.runs[n]]
         # All that may refuse comes before the first thing that changes.
         service.check_changes(plan.runs[name] for name in changed)
-        store_settings(self.settings_path, text)
+        if text is not None:
+            store_settings(self.settings_path, text)
         for name in changed:
             service.configure(transaction, plan.runs[name])
         self.settings, self.plan = settings, plan
-        return changed
+        return [self.settings_path.name] * (text is not None) + changed
 
 
 def _text(values: Mapping[str, Any], name: str) -> str | None:
@@ -310,7 +301,7 @@ def create_session(
     FolderUnavailable
         The folder cannot be made.
     """
-    path = folder / "session.yaml"
+    path = folder.absolute() / "session.yaml"
     if path.exists():
         raise BadSettings(
             f"{folder} holds a session already.",
@@ -318,9 +309,9 @@ def create_session(
         )
     text = new_settings(template, changes)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y-%m-%d %H:%M")
         path.write_text(f"# Made {stamp}, template {template}.\n{text}", "utf-8")
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise cannot_write(path, error) from error
     return Session(folder)

@@ -218,17 +218,21 @@ def new_settings(template: str, changes: Sequence[str]) -> str:
     return _changed(values, changes, where=where)
 
 
-def draft_settings(path: Path, changes: Sequence[str]) -> tuple[Settings, str]:
+def draft_settings(path: Path, changes: Sequence[str]) -> tuple[Settings, str | None]:
     """Return a settings file with changes, parsed and as text; nothing is written.
+
+    The text is ``None`` where the file has these values already.
 
     Raises
     ------
     BadSettings
         A change or its result cannot be.
     """
-    values = _loaded(_editor(), read_settings(path), where=str(path))
-    text = _changed(values, changes, where=str(path))
-    return Settings.parse(text, where=str(path)), text
+    where, before = str(path), read_settings(path)
+    text = _changed(_loaded(_editor(), before, where=where), changes, where=where)
+    settings = Settings.parse(text, where=where)
+    is_same = settings == Settings.parse(before, where=where)
+    return settings, None if is_same else text
 
 
 def read_settings(path: Path) -> str:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from icestream.app.session import Session
-from icestream.app.settings import draft_settings
 from icestream.cli.arguments import SessionDir
 from icestream.cli.output import say, stderr, stdout
 from icestream.domain.errors import BadSettings, ServiceUnreachable
@@ -113,15 +112,13 @@ def set_command(
     What follows from them is made anew, at once or when the session starts. Moving the
     limits of a gate decides again and recomputes no image. Values are YAML: null for
     none, '[110, 140]' for a range. session.yaml is changed with it, unless it has these
-    values already: then nothing is written.
+    values already, by hand perhaps: then a running service only hears of them.
     """
-    session = Session(session_dir)
-    settings, _ = draft_settings(session.settings_path, changes)
-    if settings == session.settings:
-        say(stdout(), "Nothing has changed: session.yaml has these values already.")
-        return
-    changed = session.send("set", changes=changes)
-    say(stdout(), f"Changed: {', '.join(changed) or 'session.yaml, but no run'}.")
+    changed = Session(session_dir).send("set", changes=changes)
+    if changed:
+        say(stdout(), f"Changed: {', '.join(changed)}.")
+    else:
+        say(stdout(), "Nothing has changed: these values hold already.")
 
 
 def accept_command(keys: Overridden) -> None:

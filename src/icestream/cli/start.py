@@ -32,8 +32,9 @@ def start_command(
     """Run a session until it is stopped.
 
     It goes on where it was, also after a crash. Ctrl-C (or `icestream stop`) finishes
-    what runs, then ends; a second Ctrl-C ends at once. Nothing is lost in either case.
-    The table is for terminals; elsewhere, a line is printed every few seconds.
+    what runs, then ends; a second Ctrl-C ends at once, and a third without a report.
+    Nothing is lost in any case. The table is for terminals; elsewhere, a line is
+    printed every few seconds.
     """
     session = Session(session_dir)
     _ = session.plan  # imports: Ctrl-C ends them at once, before the view has begun
@@ -60,6 +61,8 @@ def start_command(
 class Interruption:
     """Ends a service on Ctrl-C and SIGTERM; twice: at once. It says so, and with what.
 
+    A third signal finds what was there before, so it ends the program in any case.
+
     The one place where the program takes signals while a service runs. Used as a
     context, it lets go of them at the end.
     """
@@ -81,11 +84,13 @@ class Interruption:
             again = self._signal is not None
             self._signal = number
             view.say(
-                "Ending at once"
+                "Ending at once; Ctrl-C once more does without the report"
                 if again
                 else "Stopping: running tasks are finished first; Ctrl-C ends at once"
             )
             service.stop()
+            if again:
+                self._let_go()
 
         for one in (signal.SIGINT, signal.SIGTERM):
             self._before[one] = signal.signal(one, obey)

@@ -131,9 +131,12 @@ class InternalError(IcestreamError):
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
+_NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)
 
 
-def cannot_write(path: PurePath | str, error: OSError) -> SessionError:
+def cannot_write(
+    path: PurePath | str, error: OSError, *, instead: str = "choose another"
+) -> SessionError:
     """Return what to raise where a file or a folder cannot be made or written.
 
     Parameters
@@ -141,7 +144,10 @@ def cannot_write(path: PurePath | str, error: OSError) -> SessionError:
     path
         The file or folder, for the message; it is not looked at.
     error
-        What the system says.
+        What the system says. Where it names a file, that lies in the folder at fault: a
+        folder may be there itself, and what is above it too, and only one of them shut.
+    instead
+        What else can be done, e.g. ``name another with ...``.
 
     Returns
     -------
@@ -149,14 +155,19 @@ def cannot_write(path: PurePath | str, error: OSError) -> SessionError:
         No space or quota is left; or the folder is absent, read-only, not ours, or its
         disk fails.
     """
-    folder = PurePath(path).parent
+    culprit = error.filename if isinstance(error.filename, str) else path
+    folder = str(PurePath(culprit).parent)
+    folder = "its folder" if folder == "." else folder
     what = f"{path} cannot be written: {error.strerror or error}."
     if error.errno in _FULL:
         return DiskFull(what, hint=f"Free space or quota of {folder}, then go on.")
     if error.errno == errno.EROFS:
-        hint = f"Have the disk of {folder} mounted for writing, or choose another."
+        hint = f"Have the disk of {folder} mounted for writing, or {instead}."
     elif error.errno in _FORBIDDEN:
-        hint = f"Get permission to write in {folder}, or choose another."
+        hint = f"Get permission to write in {folder}, or {instead}."
+    elif error.errno in _NO_FOLDER:
+        what = f"{path} cannot be written: {culprit} is no folder, or lies in none."
+        hint = f"{instead[:1].upper()}{instead[1:]}."
     else:
-        hint = f"Check that {folder} exists and may be written."
+        hint = f"Check that {folder} exists and may be written, or {instead}."
     return FolderUnavailable(what, hint=hint)

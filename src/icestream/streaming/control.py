@@ -39,6 +39,7 @@ __all__ = [
     "ServiceState",
     "ServiceStatus",
     "find_service",
+    "in_use",
     "request",
     "writer_lock",
 ]
@@ -83,8 +84,10 @@ def find_service(socket_path: Path, lock_path: Path) -> ServiceStatus:
         pass
     try:
         descriptor = os.open(lock_path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ServiceStatus(ServiceState.STOPPED)
+    except OSError:  # not ours to look at: who has it cannot be told
+        return ServiceStatus(ServiceState.BUSY)
     try:
         if _lock(descriptor, fcntl.LOCK_SH):
             return ServiceStatus(ServiceState.STOPPED)
@@ -104,22 +107,36 @@ def writer_lock(path: Path) -> Iterator[None]:
     FolderUnavailable, DiskFull
         The folder may not be written.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
-        if not _lock(descriptor, fcntl.LOCK_EX):
-            holder = _holder(descriptor)
-            raise SessionInUse(
-                f"The session {path.parent} is in use by "
-                f"{f'process {holder}' if holder else 'another process'}.",
-                hint="`icestream status` shows it; `icestream stop` ends it.",
-            )
+    with contextlib.ExitStack() as stack:
+        is_there = False
+        while not is_there:  # another file may have taken its name before it was locked
+            stack.close()
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise cannot_write(path, error) from error
+            stack.callback(os.close, descriptor)
+            if not _lock(descriptor, fcntl.LOCK_EX):
+                raise in_use(path.parent, _holder(descriptor))
+            is_there = _is_file_of(descriptor, path)
         _sign(descriptor)
         yield
-    finally:
-        os.close(descriptor)
+
+
+def in_use(folder: Path, holder: int | None) -> SessionInUse:
+    """Return what to raise where a process, known by its id or not, has a session."""
+    who = f"process {holder}" if holder else "another process"
+    return SessionInUse(
+        f"The session {folder} is in use by {who}.",
+        hint="`icestream status` shows it; `icestream stop` ends it.",
+    )
+
+
+def _is_file_of(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int, kind: int) -> bool:

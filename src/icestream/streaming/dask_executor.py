@@ -14,7 +14,7 @@ from icestream.streaming.dask_loop import EngineLoop
 from icestream.streaming.dask_node import AHEAD, RECORDS
 from icestream.streaming.dask_slot import START_LIMIT_S
 from icestream.streaming.execution import Envelope, Executor, Outcome, Slot
-from icestream.streaming.processes import read_records, reap_strays
+from icestream.streaming.processes import read_orphans, reap_strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,8 +53,10 @@ class DaskExecutor(Executor):
         1 kB with each. No task is lost or repeated by that.
     memory_bytes
         What all slots may have together, by default most of the machine's memory. A
-        slot that keeps more than an equal share of it is replaced after its task; when
-        all together reach it, the largest is killed and its task answered as lost.
+        slot that keeps more than an equal share of it between tasks is replaced; when
+        all together reach it, the largest is killed. Its task is answered as lost where
+        it ran alone, else as dropped: then `slots` leaves out one other slot until that
+        task has landed.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class DaskExecutor(Executor):
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self._folder, error) from error
-        reap_strays(read_records(self._folder / RECORDS))
+        reap_strays(read_orphans(self._folder / RECORDS))
         self._loop = EngineLoop(
             tuple(self._slots.values()),
             self._folder.absolute(),

@@ -22,17 +22,20 @@ from icestream.streaming.children import trim_log
 from icestream.streaming.dask_engine import Engine
 from icestream.streaming.dask_memory import (
     INTERVAL_S,
+    Crowd,
     find_excess,
     usable_bytes,
     used_bytes,
 )
 from icestream.streaming.dask_node import RECORDS
 from icestream.streaming.dask_slot import (
+    CROWDED,
     START_ATTEMPTS,
     Bundle,
     SlotKeeper,
     pause_s,
 )
+from icestream.streaming.execution import Fault
 from icestream.streaming.processes import ProcessRecord, write_records
 
 if TYPE_CHECKING:
@@ -85,9 +88,13 @@ class EngineLoop(threading.Thread):
         self.usable: Sequence[Slot] = ()
         self.records: Sequence[ProcessRecord] = ()
         self._keepers = {
-            one.name: SlotKeeper(one, folder, environment=environment, deliver=deliver)
+            one.name: SlotKeeper(
+                one, folder, environment=environment, deliver=self._land
+            )
             for one in slots
         }
+        self._deliver = deliver
+        self._crowd = Crowd()
         self._folder = folder
         self._recycle_after = recycle_after
         self._memory_bytes = memory_bytes
@@ -120,6 +127,7 @@ class EngineLoop(threading.Thread):
     def submit(self, slot: str, tasks: Sequence[TaskId], payload: bytes) -> None:
         """Queue a pickled bundle on a slot."""
         self._tickets += 1
+        self._crowd.send(tasks)
         self._keepers[slot].submit(Bundle(self._tickets, tasks, payload))
 
     def restart(self, slot: str) -> None:
@@ -141,14 +149,35 @@ class EngineLoop(threading.Thread):
         ready = self._engine if self._engine and self._engine.is_ready else None
         for keeper in self._keepers.values():
             keeper.watch(ready)
+        self._tell_usable()
         keepers = self._keepers.values()
-        self.usable = tuple(one.slot for one in keepers if one.is_up)
         failures = max(self._failed_engines, *(one.failed_starts for one in keepers))
         if self.usable or failures >= START_ATTEMPTS:
             self.settled.set()
         self._watch_memory()
         self._record()
         self._trim_logs()
+
+    def _tell_usable(self) -> None:
+        """Say which slots can take tasks: those that are up and not held back."""
+        held = self._crowd.held
+        found = [one for name, one in self._keepers.items() if name not in held]
+        if all(one.failed_starts for one in found):
+            found = list(self._keepers.values())
+        self.usable = tuple(one.slot for one in found if one.is_up)
+
+    def _land(self, outcome: Outcome) -> None:
+        """Deliver an outcome; a task that others left no room gets more next time."""
+        failure, slot = outcome.failure, outcome.slot
+        if failure is not None and failure.cause == CROWDED:
+            others = [name for name in self._keepers if name != slot]
+            others.sort(key=lambda name: not self._keepers[name].is_busy)
+            self._crowd.drop(outcome.task, slot, others)
+        elif failure is None or failure.fault is not Fault.DROPPED:
+            self._crowd.land(outcome.task)
+        if failure is not None:
+            self._tell_usable()  # first: whoever hears of it sends the next at once
+        self._deliver(outcome)
 
     def _keep_engine(self) -> None:
         if self._engine is None and time.monotonic() >= self._engine_at:
@@ -256,12 +285,15 @@ class EngineLoop(threading.Thread):
         }
         limit = usable_bytes() if self._memory_bytes is None else self._memory_bytes
         excess = find_excess(used, limit_bytes=limit)
-        if excess is None:
+        if excess is not None:
+            others = [one for name, one in self._keepers.items() if name != excess.slot]
+            self._keepers[excess.slot].restart(
+                excess.reason, is_crowded=any(one.is_busy for one in others)
+            )
             return
-        if excess.at_once:
-            self._keepers[excess.slot].restart(excess.reason)
-        else:
-            self._keepers[excess.slot].renew(excess.reason)
+        for name in used:
+            if used[name] > limit / len(used):
+                self._keepers[name].examine(share_bytes=limit / len(used))
 
     def _trim_logs(self) -> None:
         if time.monotonic() < self._log_at:

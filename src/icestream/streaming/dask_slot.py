@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from icestream.streaming.children import Child, describe_exit, tail_of
 from icestream.streaming.dask_engine import Engine, service_secret
+from icestream.streaming.dask_memory import why_replace
 from icestream.streaming.dask_node import place_of
 from icestream.streaming.execution import Failure, Fault, Outcome, Slot, TaskId
 
@@ -20,13 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["START_ATTEMPTS", "START_LIMIT_S", "Bundle", "SlotKeeper", "pause_s"]
+__all__ = [
+    "CROWDED",
+    "START_ATTEMPTS",
+    "START_LIMIT_S",
+    "Bundle",
+    "SlotKeeper",
+    "pause_s",
+]
 
 logger = logging.getLogger(__name__)
 
 START_LIMIT_S = 60.0
 START_ATTEMPTS = 3
 LONGEST_PAUSE_S = 30.0
+CROWDED = "Crowded"
+"""Cause of the failure of a task that others left no room."""
 SHORTEST_LIFE_S = 60.0
 """A process is not replaced sooner for what it keeps in memory."""
 
@@ -78,27 +88,48 @@ class SlotKeeper:
         self._start_at = 0.0
         self._born_at = 0.0
         self._why_killed = ""
-        self._why_renewed = ""
+        self._is_crowded = False
+        self._share_bytes: float | None = None
         self._waiting: deque[Bundle] = deque()
         self._sent: dict[int, tuple[Bundle, asyncio.Future[bytes]]] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether tasks were sent to the process that are not answered."""
+        return bool(self._sent)
 
     def submit(self, bundle: Bundle) -> None:
         """Queue a bundle."""
         self._waiting.append(bundle)
         self._send()
 
-    def restart(self, reason: str) -> None:
-        """Kill the process and what it started; `watch` then sees to the rest."""
+    def restart(self, reason: str, *, is_crowded: bool = False) -> None:
+        """Kill the process and what it started; `watch` then sees to the rest.
+
+        Parameters
+        ----------
+        reason
+            Why; the first one is told.
+        is_crowded
+            Whether others left no room: then it is not the fault of the task.
+        """
         if self.child is not None and self.child.exit_status() is None:
-            self._why_killed = self._why_killed or reason
+            if not self._why_killed:
+                self._why_killed, self._is_crowded = reason, is_crowded
             self.child.kill()
 
-    def renew(self, reason: str) -> None:
-        """Replace the process as soon as it has done the tasks that were sent."""
-        is_young = time.monotonic() < self._born_at + SHORTEST_LIFE_S
-        if not is_young and not self._why_renewed:
-            logger.warning("%s is replaced after its task. %s", self.slot.name, reason)
-            self._why_renewed = reason
+    def examine(self, *, share_bytes: float) -> None:
+        """Have the process replaced if it keeps too much when its tasks are done.
+
+        What was sent is finished first, and nothing more is sent until then.
+
+        Parameters
+        ----------
+        share_bytes
+            How much it may keep.
+        """
+        if time.monotonic() >= self._born_at + SHORTEST_LIFE_S:
+            self._share_bytes = share_bytes
 
     def watch(self, engine: Engine | None) -> None:
         """Start, enlist, or bury the process, whatever its state asks for.
@@ -123,9 +154,8 @@ class SlotKeeper:
             self._enlist(self.child, engine)
         elif not self._address and time.monotonic() > self._give_up_at:
             self.restart(f"It did not come up within {START_LIMIT_S:g} s.")
+        self._examine(self.child)
         self._send()
-        if self._why_renewed and not self._sent:
-            self.restart(self._why_renewed)
 
     def forget(self) -> None:
         """Drop all bundles: nothing more is delivered."""
@@ -155,8 +185,18 @@ class SlotKeeper:
         self._give_up_at = time.monotonic() + START_LIMIT_S
         child.order(scheduler=engine.address, secret=service_secret())
 
+    def _examine(self, child: Child) -> None:
+        if self._share_bytes is None or self._sent:
+            return
+        reason = why_replace(child.record.pid, share_bytes=self._share_bytes)
+        if not reason:
+            self._share_bytes = None
+        elif not self._why_killed:
+            logger.warning("%s is replaced. %s", self.slot.name, reason)
+            self.restart(reason)
+
     def _send(self) -> None:
-        if self._why_renewed:
+        if self._share_bytes is not None:
             return
         while self._waiting and self._address and self.engine is not None:
             bundle = self._waiting.popleft()
@@ -190,12 +230,14 @@ class SlotKeeper:
         child.bury()
         was_up, self.is_up = self.is_up, False
         self.child = self.engine = None
-        self._address = self._why_killed = self._why_renewed = ""
+        self._address = self._why_killed = ""
+        self._share_bytes = None
         lost = [bundle for bundle, _ in self._sent.values()]
         for _, collecting in self._sent.values():
             collecting.cancel()
         self._sent.clear()
         self._answer_lost(lost, message, tail_of(child.log))
+        self._is_crowded = False
         if not was_up:
             self._start_failed()
 
@@ -212,14 +254,18 @@ class SlotKeeper:
         running = place_of(self._folder / f"{self.slot.name}.place")
         for bundle in lost:
             for index, task in enumerate(bundle.tasks):
-                was_running = running == (bundle.ticket, index)
+                fault, cause = Fault.DROPPED, "SlotLost"
+                if running == (bundle.ticket, index):
+                    fault, cause = self._of_running()
                 failure = Failure(
-                    fault=Fault.LOST if was_running else Fault.DROPPED,
-                    cause="WorkerDied" if was_running else "SlotLost",
-                    message=message,
-                    details=log,
+                    fault=fault, cause=cause, message=message, details=log
                 )
                 self._deliver(Outcome(task=task, failure=failure, slot=self.slot.name))
+
+    def _of_running(self) -> tuple[Fault, str]:
+        if self._is_crowded:
+            return Fault.DROPPED, CROWDED
+        return Fault.LOST, "WorkerDied"
 
 
 def pause_s(failures: int) -> float:

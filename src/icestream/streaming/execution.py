@@ -118,7 +118,7 @@ class Fault(StrEnum):
     """Whose fault a failure is, and so what happens next.
 
     ``LOST`` is said of the task that ran when its worker died, ``DROPPED`` of those
-    that merely waited behind it.
+    that merely waited behind it, and of one that was killed for the memory of others.
     """
 
     ITEM = "item"

@@ -32,7 +32,9 @@ def sweep_leftovers(session_folder: Path, ledger_path: Path) -> int:
     """Remove all that killed attempts have left, while none can be at work.
 
     To be called before the first task is started, when the strays of an earlier service
-    are dead. A product that is stored is never touched, whatever its name.
+    are dead. A product that is stored is never touched, whatever its name; nor is what
+    no task can have written, since its path is no text. Where the folder of products is
+    a link nothing is swept: another session may have the same.
 
     Parameters
     ----------
@@ -46,23 +48,38 @@ def sweep_leftovers(session_folder: Path, ledger_path: Path) -> int:
     int
         How many files were removed.
     """
-    found = [
-        Path(folder, name)
-        for folder, _, names in os.walk(session_folder / PRODUCTS)
+    found = [path for path in _temporary(session_folder) if _is_text(path)]
+    if not found:
+        return 0
+    stored = _stored(ledger_path, found)
+    count = 0
+    for path in found:
+        if path not in stored:
+            with contextlib.suppress(OSError):
+                (session_folder / path).unlink()
+                count += 1
+    return count
+
+
+def _temporary(session_folder: Path) -> list[str]:
+    """Return the files that bear temporary names, relative to the session."""
+    products = session_folder / PRODUCTS
+    if products.is_symlink():
+        return []
+    return [
+        Path(folder, name).relative_to(session_folder).as_posix()
+        for folder, _, names in os.walk(products)
         for name in names
         if _TEMPORARY.fullmatch(name)
     ]
-    if not found:
-        return 0
-    paths = {one: one.relative_to(session_folder).as_posix() for one in found}
-    stored = _stored(ledger_path, list(paths.values()))
-    count = 0
-    for one in found:
-        if paths[one] not in stored:
-            with contextlib.suppress(OSError):
-                one.unlink()
-                count += 1
-    return count
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stored(ledger_path: Path, paths: list[str]) -> set[str]:

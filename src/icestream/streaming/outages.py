@@ -17,6 +17,7 @@ from icestream.streaming.protocol import SightingState
 if TYPE_CHECKING:
     from icestream.streaming.feed import Sightings
     from icestream.streaming.plan import Plan
+    from icestream.streaming.protocol import Sighting
 
 __all__ = ["Outage", "Outages"]
 
@@ -62,23 +63,34 @@ class Outages:
             if isinstance(one.params.get("folder"), str)
         }
 
-    def learn(self, run: str, path: str, state: SightingState, reason: str) -> None:
-        """Take in a sighting; only that of the watched folder itself tells."""
-        if path != self._places.get(run):
+    def learn(self, run: str, sighting: Sighting, *, seen_at: float) -> None:
+        """Take in a sighting; only that of the watched folder itself tells.
+
+        Parameters
+        ----------
+        run
+            Whose it is.
+        sighting
+            The sighting.
+        seen_at
+            When it was made, seconds since 1970: perhaps by an earlier service.
+        """
+        if sighting.path != self._places.get(run):
             return
         before = self._by_run.pop(run, None)
-        if state in _AWAY:
-            since = before.since if before else time.time()
-            polls = before.polls if before else 0
+        if sighting.state in _AWAY:
             self._by_run[run] = Outage(
-                since=since, reason=f"{path} {reason}", is_sighting=True, polls=polls
+                since=before.since if before else seen_at,
+                reason=f"{sighting.path} {sighting.reason}",
+                is_sighting=True,
+                polls=before.polls if before else 0,
             )
 
     def take(self, message: Sightings, *, is_finishing: bool) -> Outage | None:
         """Take in one poll; return the outage that its source has, if any."""
         run = message.run
         for one in message.seen:
-            self.learn(run, one.path, one.state, one.reason)
+            self.learn(run, one, seen_at=time.time())
         known = self._by_run.get(run)
         if known is None or not known.is_sighting:
             known = _of_poll(message, known)

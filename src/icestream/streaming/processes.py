@@ -30,6 +30,7 @@ __all__ = [
     "die_with_parent",
     "end_processes",
     "is_alive",
+    "read_orphans",
     "read_records",
     "reap_strays",
     "record_process",
@@ -50,7 +51,7 @@ class ProcessRecord:
     Parameters
     ----------
     name
-        Its slot, or ``scheduler``.
+        Its slot, ``scheduler``, or ``service``.
     host, boot
         Host name and the kernel's boot id: after a reboot nothing is alive.
     pid, started_ticks
@@ -85,18 +86,27 @@ def is_alive(record: ProcessRecord) -> bool:
 
 
 def write_records(path: Path, records: Sequence[ProcessRecord]) -> None:
-    """Replace a file of records as a whole."""
+    """Replace a file of records as a whole; this process is their service."""
+    service = record_process("service", os.getpid(), "")
+    text = json.dumps([asdict(one) for one in (service, *records)], indent=1)
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps([asdict(one) for one in records], indent=1))
+    temporary.write_text(text)
     temporary.replace(path)
 
 
 def read_records(path: Path) -> list[ProcessRecord]:
     """Return the records in a file; none where it is absent or from another version."""
-    try:
-        return [ProcessRecord(**one) for one in json.loads(path.read_text())]
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
-        return []
+    return _read(path)[1:]
+
+
+def read_orphans(path: Path) -> list[ProcessRecord]:
+    """Return the records in a file whose service is dead; none while it lives.
+
+    The file may lie in a copy of a session that runs elsewhere: what it names is not
+    ours to end.
+    """
+    records = _read(path)
+    return [] if not records or is_alive(records[0]) else records[1:]
 
 
 def reap_strays(
@@ -159,6 +169,14 @@ def die_before_others() -> None:
     path = PROC / "self/oom_score_adj"
     with contextlib.suppress(OSError, ValueError):
         path.write_text(str(min(1000, int(path.read_text()) + 300)))
+
+
+def _read(path: Path) -> list[ProcessRecord]:
+    """Return the record of the service, then the others."""
+    try:
+        return [ProcessRecord(**one) for one in json.loads(path.read_text())]
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return []
 
 
 def _victims(records: Sequence[ProcessRecord]) -> set[int]:

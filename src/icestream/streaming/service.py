@@ -423,7 +423,6 @@ class Service:
         kind = run.protocol.outputs[output]
         seen = []
         for row in transaction.sightings(name):
-            self._outages.learn(name, row.path, SightingState(row.state), row.reason)
             task = board.tasks[name].get(row.key) if row.key else None
             item = None
             if task is not None and task.published:
@@ -440,6 +439,7 @@ class Service:
                     fingerprint=row.fingerprint,
                 )
             )
+            self._outages.learn(name, seen[-1], seen_at=row.time)
         source.resume(seen)
         self._feeds[name] = Feed(name, source, self._inbox.put)
         for key, task in list(board.tasks[name].items()):
