@@ -43,7 +43,9 @@ def exposed(intensity: Tensor, seed: int = 1, **values: Any) -> Tensor:
     return expose(intensity, **(defaults | values))
 
 
-@pytest.mark.parametrize("mean", [0.02, 0.5, 1.25, 3.0, 9.0, 40.0])
+@pytest.mark.parametrize(
+    "mean", [0.02, 0.5, 1.25, 3.0, 9.0, 14.6, 15.9, 16.2, 40.0, 200.0]
+)
 def test_counts_follow_the_poisson_distribution(mean: float) -> None:
     count = 1 << 21
     counts = draw_poisson(torch.full((count,), mean), generator=generator(3)).double()
@@ -56,6 +58,18 @@ def test_counts_follow_the_poisson_distribution(mean: float) -> None:
         share = math.exp(-mean + k * math.log(mean) - math.lgamma(k + 1))
         found = float((counts == k).double().mean())
         assert found == pytest.approx(share, abs=5 * math.sqrt(share / count) + 1e-6)
+
+
+@pytest.mark.parametrize("electrons_per_px", [16.2, 17.7, 100.0, 200.0])
+def test_bright_frames_are_counted(electrons_per_px: float) -> None:
+    """Above 14 e/px the few brightest pixels need more terms than 20."""
+    usual = CountingResponse(electrons_per_px_per_raw_frame=0.0)
+    counts = exposed(
+        torch.ones(512, 512), electrons_per_px=electrons_per_px, response=usual
+    ).float()
+    mean = 0.9 * electrons_per_px
+    assert float(counts.mean()) == pytest.approx(mean, abs=5 * mean**0.5 / 512)
+    assert float(counts.var()) == pytest.approx(mean, rel=5 * 2**0.5 / 512)
 
 
 def test_each_pixel_has_its_own_mean() -> None:

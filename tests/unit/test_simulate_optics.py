@@ -87,7 +87,7 @@ def test_a_tilted_beam_moves_high_frequencies_and_keeps_their_strength() -> None
     assert torch.allclose(tilted.abs(), straight.abs(), atol=1e-6)
     wavelength = electron_wavelength_angst(300)
     at = 64 / 256
-    expected = 2 * math.pi * 2.7e7 * wavelength**2 * 1e-3 * at**3
+    expected = -2 * math.pi * 2.7e7 * wavelength**2 * 1e-3 * at**3
     phase = torch.angle(tilted[0, 64] / straight[0, 64])
     assert math.cos(float(phase) - expected) == pytest.approx(1, abs=1e-4)
     # Along the other axis nothing happens, and the image stays real.

@@ -69,7 +69,10 @@ def correct_motion(
 ) -> dict[str, Any]:
     """Run RELION's own motion correction; return the tables of its STAR file."""
     optics = SETUP | {"rlnMicrographOriginalPixelSize": [pixel_size_angst]}
-    movies = {"rlnMicrographMovieName": [movie], "rlnOpticsGroup": [1]}
+    movies: dict[str, list[Any]] = {
+        "rlnMicrographMovieName": [movie],
+        "rlnOpticsGroup": [1],
+    }
     write_star(folder / "movies.star", {"optics": optics, "movies": movies})
     command = "relion_run_motioncorr --i movies.star --o out --use_own --j 4 " + options
     subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
@@ -168,11 +171,6 @@ def test_relion_recovers_the_motion_of_a_tiff_movie(tmp_path: Path) -> None:
     y_px = how.shape[0] - 1 - places[..., 0]
     whole, local = recovered_angst(tables, y_px, places[..., 1])
     assert rmsd_angst(np.zeros_like(truth), truth) > 1.5
-    import sys
-
-    sys.stderr.write(
-        f"RMSD local {rmsd_angst(local, truth):.3f} global {rmsd_angst(whole, truth):.3f} truth {rmsd_angst(0 * truth, truth):.3f}\n"
-    )
     assert rmsd_angst(local, truth) < 0.4
     # The local model takes away most of the doming.
     assert rmsd_angst(local, truth) < 0.75 * rmsd_angst(whole, truth)
@@ -214,13 +212,11 @@ def test_relion_recovers_the_motion_of_an_eer_movie(tmp_path: Path) -> None:
     places, truth = motion.lattice(side=5, margin_px=400.0)
     whole, local = recovered_angst(tables, places[..., 0], places[..., 1])
     assert rmsd_angst(np.zeros_like(truth), truth) > 1.0
-    import sys
-
-    sys.stderr.write(
-        f"RMSD local {rmsd_angst(local, truth):.3f} global {rmsd_angst(whole, truth):.3f} truth {rmsd_angst(0 * truth, truth):.3f}\n"
-    )
     assert rmsd_angst(local, truth) < 0.4
     assert rmsd_angst(local, truth) < 0.75 * rmsd_angst(whole, truth)
+
+
+_GRID_ELECTRONS_PER_PX = 0.15
 
 
 def _grid_events(
@@ -234,7 +230,7 @@ def _grid_events(
             motion, frame, pitch_px=128.0, line_px=3.0, depth=0.5
         )
         events = draw_events(
-            expected.clamp_(min=0) * sensitivity,
+            expected.clamp_(min=0) * (sensitivity * _GRID_ELECTRONS_PER_PX),
             raw_frame_count=raw_frames,
             generator=draw,
         )
@@ -311,13 +307,13 @@ def extracted(folder: Path, volume: torch.Tensor, optics: Optics, count: int) ->
     )
     rows["rlnImageName"] = [f"{n + 1:06d}@boxes.mrcs" for n in range(len(stack))]
     rows["rlnOpticsGroup"] = [1] * len(stack)
-    table = SETUP | {
+    table: dict[str, list[Any]] = SETUP | {
         "rlnImagePixelSize": [PIXEL_ANGST],
         "rlnImageSize": [BOX_PX],
         "rlnImageDimensionality": [2],
     }
     for sign, name in ((1, "right"), (-1, "wrong")):
-        tilted = {
+        tilted: dict[str, list[Any]] = {
             "rlnBeamTiltX": [sign * optics.beam_tilt_x_mrad],
             "rlnBeamTiltY": [sign * optics.beam_tilt_y_mrad],
         }
@@ -343,7 +339,7 @@ def test_relion_reconstructs_from_boxes_of_whole_micrographs(
         tilt_deg=30.0,
         tilt_axis_deg=40.0,
     )
-    extracted(tmp_path, small_volume, optics, 10)
+    extracted(tmp_path, small_volume, optics, 7)
     found = reconstructed(tmp_path, "right")
     truth = small_volume.numpy()
     # Shells of 160 Å: 8 is 20 Å, 16 is 10 Å.
@@ -363,11 +359,11 @@ def test_relion_takes_the_beam_tilt_as_it_is(
         beam_tilt_x_mrad=8.0,
         beam_tilt_y_mrad=-6.0,
     )
-    extracted(tmp_path, small_volume, optics, 10)
+    extracted(tmp_path, small_volume, optics, 7)
     right, wrong = (
         shell_correlation(reconstructed(tmp_path, name), small_volume.numpy())
         for name in ("right", "wrong")
     )
-    # At 8 Å the phase error of 10 mrad is 1.3 rad; with the wrong sign it is twice that.
+    # At 8 Å the phase error of 10 mrad is 1.3 rad; the wrong sign makes it twice that.
     assert right[9:15].min() > 0.6
-    assert wrong[18:24].max() < 0.2 < right[18:24].min()
+    assert wrong[19:24].mean() < 0.1 < 0.3 < right[19:24].mean()
