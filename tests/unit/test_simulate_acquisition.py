@@ -218,6 +218,8 @@ def test_a_gain_may_be_late_or_turned(tmp_path: Path) -> None:
             on_delivered=lambda _: there.append((folder / "gain.mrc").exists()),
         )
         assert (folder / "gain.mrc").exists()
+        told = read_truth(folder / TRUTH_NAME).about["gain_faults"]
+        assert told == ([] if name == "right" else [f"{name}_gain"])
         return all(there)
 
     assert seen_gain(FaultRates(), "right")

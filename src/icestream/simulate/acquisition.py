@@ -173,7 +173,8 @@ def simulate_acquisition(
         speed=speed,
     )
     paths = []
-    with courier, TruthWriter(folder / TRUTH_NAME, _about(acquisition)) as writer:
+    about = _about(acquisition) | {"gain_faults": courier.gain_faults}
+    with courier, TruthWriter(folder / TRUTH_NAME, about) as writer:
         for entry, taken in _taken(studio, entries, workers):
             path, done = courier.deliver(entry, taken)
             writer.add(replace(taken.truth, faults=done))

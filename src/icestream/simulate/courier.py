@@ -87,6 +87,13 @@ class Courier:
             self._write_gain()
         shutil.rmtree(self._studio.staging, ignore_errors=True)
 
+    @property
+    def gain_faults(self) -> list[str]:
+        """What goes wrong with the gain reference."""
+        told = {"late_gain": self._gain_is_late, "turned_gain": self._gain_is_turned}
+        has_gain = self._studio.output in _GAIN_NAMES
+        return [name for name, is_so in told.items() if is_so and has_gain]
+
     def deliver(self, entry: Entry, taken: Taken) -> tuple[Path, tuple[str, ...]]:
         """Deliver one exposure's files.
 

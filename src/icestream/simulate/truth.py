@@ -116,7 +116,7 @@ class Truth:
     ----------
     about
         What all exposures share: ``shape`` as height and width in px, ``species`` as
-        names, diameters and states, seed, version.
+        names, diameters and states, ``gain_faults``, seed, version.
     exposures
         In the order in which they were taken.
     """
