@@ -20,6 +20,8 @@ import torch
 from icestream.domain.errors import BadSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Generator, Tensor
 
     from icestream.simulate.sensor import Sensor
@@ -188,15 +190,14 @@ def expose(
     """
     if out is None:
         out = torch.empty(intensity.shape, dtype=torch.uint8, device=intensity.device)
-    step = _rows_at_once(intensity)
-    for start in range(0, intensity.shape[0], step):
-        rows = slice(start, start + step)
+
+    def expected_in(rows: slice) -> Tensor:
         expected = recorded(
             intensity[rows], electrons_per_px=electrons_per_px, response=response
         )
-        if sensor is not None:
-            expected *= sensor.sensitivity[rows]
-        out[rows] = draw_poisson(expected, generator=generator).clamp_(max=255)
+        return expected if sensor is None else expected.mul_(sensor.sensitivity[rows])
+
+    _draw_rows(expected_in, out, generator)
     if sensor is not None and len(sensor.noisy_index):
         _add_noisy(out.view(-1), sensor, generator)
     return out
@@ -238,7 +239,7 @@ def draw_poisson(expected: Tensor, *, generator: Generator) -> Tensor:
     Parameters
     ----------
     expected
-        Any shape, float32, 0 or more.
+        ``(h, *rest)`` float32, 0 or more.
     generator
         The source of randomness.
 
@@ -250,25 +251,11 @@ def draw_poisson(expected: Tensor, *, generator: Generator) -> Tensor:
     Notes
     -----
     One uniform number is compared with the cumulative distribution, term by term, in
-    memory that stays in the cache; the few pixels above the usual range go on alone.
+    memory that stays in the cache; the few pixels above the usual range go on together.
     Exact up to the 31 bits of the uniform number and float32.
     """
-    if float(expected.max()) > _MOST_FOR_INVERSION:
-        return torch.poisson(expected, generator=generator)
-    uniform = _uniform(expected, generator)
-    term = torch.exp(-expected)
-    below = term.clone()
-    is_above = torch.empty_like(expected)
-    counts = torch.ge(uniform, below, out=torch.empty_like(expected))
-    terms = _usual_terms(float(expected.mean()))
-    for number in range(1, terms):
-        below.addcmul_(term, expected, value=1 / math.factorial(number))
-        term *= expected
-        counts += torch.ge(uniform, below, out=is_above)
-    index = (uniform >= below).view(-1).nonzero().squeeze(1)
-    if len(index):
-        beyond = (one.view(-1)[index] for one in (uniform, expected, term, below))
-        counts.view(-1)[index] = _go_on(*beyond, number=terms)
+    counts = torch.empty_like(expected)
+    _draw_rows(lambda rows: expected[rows], counts, generator)
     return counts
 
 
@@ -321,12 +308,7 @@ def draw_events(
         )
     # Fine pixels of one camera pixel follow each other: sorted by camera pixel then.
     cells = expected.reshape(height, fine, width, fine).permute(0, 2, 1, 3).contiguous()
-    counts = torch.cat(
-        [
-            draw_poisson(rows, generator=generator)
-            for rows in torch.split(cells, _rows_at_once(cells))
-        ]
-    )
+    counts = draw_poisson(cells, generator=generator)
     cell = torch.repeat_interleave(counts.view(-1).to(torch.int32))
     raw_frame = torch.empty(cell.shape, dtype=torch.int16, device=cell.device)
     raw_frame.random_(0, raw_frame_count, generator=generator)
@@ -357,6 +339,54 @@ def _places_within(
         own = (cell % fine**2).to(torch.uint8)
         y, x = y + own // fine * places, x + own % fine * places
     return y, x
+
+
+def _draw_rows(
+    expected_in: Callable[[slice], Tensor], out: Tensor, generator: Generator
+) -> None:
+    """Draw counts block by block, whole rows each; 255 is the most in uint8."""
+    most = 255.0 if out.dtype == torch.uint8 else math.inf
+    step = _rows_at_once(out)
+    beyond: dict[int, list[tuple[Tensor, ...]]] = {}
+    for start in range(0, out.shape[0], step):
+        rows = slice(start, start + step)
+        expected = expected_in(rows)
+        if float(expected.max()) > _MOST_FOR_INVERSION:
+            out[rows] = torch.poisson(expected, generator=generator).clamp_(max=most)
+            continue
+        terms = _usual_terms(float(expected.mean()))
+        counts, left = _inverted(expected, terms, generator)
+        out[rows] = counts
+        index, *others = left
+        if len(index):
+            first = start * (out.numel() // out.shape[0])
+            beyond.setdefault(terms, []).append((index + first, *others))
+    for terms, blocks in beyond.items():
+        index, *others = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+        counts = _go_on(*others, number=terms)
+        out.view(-1)[index] = counts.clamp_(max=most).to(out.dtype)
+
+
+def _inverted(
+    expected: Tensor, terms: int, generator: Generator
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return uint8 counts below ``terms``, and what `_go_on` needs for the others.
+
+    That is their place in row order, uniform number, mean, and the last term and sum of
+    the distribution.
+    """
+    uniform = _uniform(expected, generator)
+    term = torch.exp(-expected)
+    below = term.clone()
+    is_above = uniform >= below
+    counts = is_above.to(torch.uint8)
+    for number in range(1, terms):
+        below.addcmul_(term, expected, value=1 / math.factorial(number))
+        term *= expected
+        counts += torch.ge(uniform, below, out=is_above)
+    index = is_above.view(-1).nonzero().squeeze(1)
+    parts = (one.reshape(-1)[index] for one in (uniform, expected, term, below))
+    return counts, (index, *parts)
 
 
 def _rows_at_once(image: Tensor) -> int:
