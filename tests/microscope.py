@@ -65,7 +65,7 @@ def exposure(recipe: Recipe, *, is_still: bool = True, **values: Any) -> Exposur
     return replace(one, **values)
 
 
-def composed(exposure: Exposure, recipe: Recipe, **parts: Tensor) -> ComposedScene:
+def composed(exposure: Exposure, recipe: Recipe, **parts: Any) -> ComposedScene:
     """Make a scene of given parts, by default of nothing in the way."""
     margin_px = least_margin_px(exposure.motion)
     canvas = canvas_shape(recipe.shape, margin_px)

@@ -14,6 +14,7 @@ from icestream.simulate.camera import take_micrograph
 from icestream.simulate.compose import compose_scene
 from icestream.simulate.exposure import Contaminant, FieldParticles
 from icestream.simulate.film import FilmEdge
+from icestream.simulate.ice import ice_phase_power, radial_frequency
 from icestream.simulate.optics import Microscope, Optics, transfer
 from icestream.simulate.orientations import rotation_matrices
 from microscope import CAGE, camera, exposure, projector, recipe, seeded
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 PIXEL_ANGST = 2.0
 OPTICS = Optics(defocus_u_angst=12_200, defocus_v_angst=11_800, defocus_angle_deg=30)
 # No envelope, so that what differs by defocus alone shows.
-SHARP = Microscope(focal_spread_angst=0, illumination_mrad=0, b_factor_angst2=0)
+SHARP = Microscope(energy_spread_ev=0, illumination_mrad=0, b_factor_angst2=0)
 
 
 def field(**columns: list[float]) -> FieldParticles:
@@ -69,13 +70,14 @@ def stamp(
     start = side // 2 - projection.shape[0] // 2
     inside = slice(start, start + projection.shape[0])
     phase[inside, inside] = projection * interaction_rad_per_volt_angst(300.0)
-    spectrum = torch.fft.rfft2(torch.fft.ifftshift(phase)) * transfer(
+    lens = transfer(
         how.shape,
         microscope=how.microscope,
         optics=one.optics,
         pixel_size_angst=PIXEL_ANGST,
         further_defocus_angst=further_angst,
     )
+    spectrum = torch.fft.rfft2(torch.fft.ifftshift(phase)) * lens.contrast
     image: Tensor = torch.fft.irfft2(spectrum, s=how.shape)
     return image
 
@@ -167,8 +169,8 @@ def test_particles_are_found_in_a_micrograph_where_the_truth_says() -> None:
 def test_film_and_dirt_are_in_the_mask_and_darken() -> None:
     dirt = Contaminant(kind="aggregate", y_px=40.0, x_px=100.0, diameter_angst=120.0)
     edge = FilmEdge(angle_deg=0.0, distance_angst=100.0, roughness_angst=0.0)
-    # 150 Å of carbon lets 0.92 through, and its amplitude contrast takes a tenth.
-    for film, least, most in (("carbon", 0.75, 0.9), ("gold", 0.0, 0.1)):
+    # 150 Å of carbon let 0.92 through: its amplitude contrast is that loss itself.
+    for film, least, most in (("carbon", 0.905, 0.935), ("gold", 0.0, 0.05)):
         one, how = setup(
             contaminants=(dirt,), film=film, film_edge=edge, particles=field(x_px=[])
         )
@@ -198,6 +200,38 @@ def test_ice_absorbs_and_its_noise_grows_with_thickness() -> None:
     thin, thick = (float(image.var()) * float(160) for image in images)
     # Beyond the noise of the counts, which rises as the electrons get fewer.
     assert thick - np.exp(1000 / 3500) > 2 * (thin - np.exp(200 / 3500))
+
+
+def test_thin_ice_has_thon_rings_and_thick_ice_has_them_turned_over() -> None:
+    """Ice of t Å is a stack of sheets: their mean, done here sheet by sheet."""
+    for thickness_angst in (300.0, 2000.0):
+        one, how = setup(thickness_angst=thickness_angst, particles=field(x_px=[]))
+        scene = compose_scene(one, how, [], generator=seeded()).scene
+        assert scene.ice is not None
+        strength = scene.ice.contrast.T.double().square()
+        canvas = (scene.ice.contrast.shape[1], 2 * (scene.ice.contrast.shape[0] - 1))
+        sheets = torch.linspace(-0.5, 0.5, 202, dtype=torch.float64)
+        sheets = (sheets[1:] + sheets[:-1]) / 2
+        mean = sum(
+            transfer(
+                canvas,
+                microscope=how.microscope,
+                optics=one.optics,
+                pixel_size_angst=PIXEL_ANGST,
+                further_defocus_angst=float(height) * thickness_angst,
+            )
+            .contrast.double()
+            .square()
+            for height in sheets
+        ) / len(sheets)
+        assert isinstance(mean, torch.Tensor)
+        frequency = radial_frequency(canvas, PIXEL_ANGST)
+        phase = ice_phase_power(
+            frequency, thickness_angst=thickness_angst, voltage_kv=300.0
+        )
+        expected = mean * phase / PIXEL_ANGST**2
+        wrong = (strength - expected).abs().max() / expected.max()
+        assert float(wrong) < 2e-3
 
 
 def test_a_seed_gives_the_same_scene() -> None:

@@ -15,7 +15,7 @@ from icestream.simulate.optics import Microscope, Optics, defocus_at_angst, tran
 
 SHAPE = (256, 256)
 PIXEL_ANGST = 1.0
-IDEAL = Microscope(focal_spread_angst=0, illumination_mrad=0, b_factor_angst2=0)
+IDEAL = Microscope(energy_spread_ev=0, illumination_mrad=0, b_factor_angst2=0)
 OPTICS = Optics(defocus_u_angst=12_300, defocus_v_angst=11_700, defocus_angle_deg=30)
 
 
@@ -28,7 +28,7 @@ def _transfer(
         optics=optics,
         pixel_size_angst=PIXEL_ANGST,
         further_defocus_angst=further_angst,
-    )
+    ).contrast
 
 
 def test_an_ideal_microscope_has_twice_the_contrast_transfer() -> None:
@@ -42,7 +42,30 @@ def test_an_ideal_microscope_has_twice_the_contrast_transfer() -> None:
         spherical_aberration_mm=2.7,
         amplitude_contrast=0.07,
     )
-    assert torch.equal(_transfer(IDEAL, further_angst=500.0), 2 * expected)
+    found = _transfer(IDEAL, further_angst=500.0)
+    assert torch.allclose(found, 2 * expected, atol=1e-6)
+
+
+def test_the_focal_spread_grows_at_lower_voltages() -> None:
+    """Cc dE / E with the relativistic factor: 1.23, 1.16 and 1.09."""
+    found = [Microscope(voltage_kv=kv).focal_spread_angst for kv in (300, 200, 100)]
+    assert found == pytest.approx([38.6, 55.0, 102.9], rel=5e-3)
+
+
+def test_a_wave_goes_through_the_lens_as_its_phase_does() -> None:
+    """A weak phase alone has the contrast of `transfer` without amplitude contrast."""
+    microscope = Microscope(amplitude_contrast=0.1)
+    lens = transfer(
+        SHAPE, microscope=microscope, optics=OPTICS, pixel_size_angst=PIXEL_ANGST
+    )
+    real, imaginary = lens.of_wave()
+    without = _transfer(replace(microscope, amplitude_contrast=0.0))
+    # Of exp(i p) = 1 + i p, what interferes with 1 is -2 I p.
+    assert torch.allclose(-2 * imaginary, without, atol=1e-5)
+    assert float(real[0, 0]) == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(
+        real.square() + imaginary.square(), lens.envelope_squared() / 4, atol=1e-5
+    )
 
 
 def test_spread_of_energy_is_an_average_over_defocus() -> None:
@@ -54,7 +77,9 @@ def test_spread_of_energy_is_an_average_over_defocus() -> None:
         * _transfer(IDEAL, further_angst=float(step) * spread_angst)
         for step, weight in zip(steps, weights, strict=True)
     )
-    found = _transfer(replace(IDEAL, focal_spread_angst=spread_angst))
+    usual = Microscope()
+    energy_ev = usual.energy_spread_ev * spread_angst / usual.focal_spread_angst
+    found = _transfer(replace(IDEAL, energy_spread_ev=energy_ev))
     assert isinstance(average, torch.Tensor)
     assert torch.allclose(found, average, atol=2e-3)
 

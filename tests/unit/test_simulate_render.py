@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.ice_contrast import IceContrast
 from icestream.simulate.motion import MotionField, simulate_motion
 from icestream.simulate.phantom import phantom_frames, phantom_intensity
 from icestream.simulate.render import (
@@ -132,8 +133,8 @@ def test_the_warp_is_accurate_to_nine_tenths_of_nyquist(
     assert float(error.square().mean().sqrt()) < tolerance * math.sqrt(0.5)
 
 
-def test_local_and_whole_motion_agree_with_the_truth_of_the_field() -> None:
-    shape = (192, 256)
+def domed(shape: tuple[int, int]) -> MotionField:
+    """Return a motion of four frames that differs across the image."""
     motion = simulate_motion(
         np.random.default_rng(3),
         shape=shape,
@@ -142,13 +143,18 @@ def test_local_and_whole_motion_agree_with_the_truth_of_the_field() -> None:
         dose_e_per_angst2=2.0,
         doming_angst=0.5,
     )
-    motion = still(
+    return still(
         shape,
         4,
         global_angst=motion.global_angst,
         modes=motion.modes,
         coefficients=motion.coefficients,
     )
+
+
+def test_local_and_whole_motion_agree_with_the_truth_of_the_field() -> None:
+    shape = (192, 256)
+    motion = domed(shape)
     margin = least_margin_px(motion)
     canvas = canvas_shape(shape, margin)
     cycles = round(canvas[0] / 8), round(canvas[1] / 6)
@@ -164,6 +170,42 @@ def test_local_and_whole_motion_agree_with_the_truth_of_the_field() -> None:
     phase += cycles[1] / canvas[1] * (x + margin - d[..., 1])
     expected = 1 + 0.5 * np.cos(2 * math.pi * phase)
     assert np.abs(last.numpy() - expected).max() < 0.005
+
+
+def test_ice_moves_with_what_lies_in_it() -> None:
+    """Ice of a single wave, at rest but for the motion of all: it moves locally too."""
+    shape = (192, 256)
+    motion = domed(shape)
+    margin = least_margin_px(motion)
+    canvas = canvas_shape(shape, margin)
+    cycles = round(canvas[0] / 8), round(canvas[1] / 6)
+    contrast = torch.zeros(canvas[1] // 2 + 1, canvas[0])
+    contrast[cycles[1], cycles[0]] = 30.0
+    scene = Scene(
+        pixel_size_angst=1.0,
+        margin_px=margin,
+        fading=torch.zeros(canvas),
+        ice=IceContrast(contrast=contrast),
+    )
+
+    images = frames(scene, motion, b_angst2_per_dose=0.0)
+
+    def waves(frame: int) -> Field:
+        y, x = np.mgrid[: shape[0], : shape[1]]
+        d = motion.shift_angst(frame, y, x)
+        phase = cycles[0] / canvas[0] * (y + margin - d[..., 0])
+        phase += cycles[1] / canvas[1] * (x + margin - d[..., 1])
+        two: Field = np.stack(
+            [np.cos(2 * math.pi * phase).ravel(), np.sin(2 * math.pi * phase).ravel()],
+            axis=1,
+        )
+        return two
+
+    own = images[0].numpy().ravel() - 1
+    fit, *_ = np.linalg.lstsq(waves(0), own, rcond=None)
+    assert np.hypot(*fit) > 0.05
+    error = waves(3) @ fit - (images[3].numpy().ravel() - 1)
+    assert np.abs(error).max() < 0.01 * np.hypot(*fit)
 
 
 def test_motion_within_a_frame_blurs_along_it() -> None:
@@ -208,17 +250,16 @@ def test_the_camera_lowers_waves_by_its_transfer() -> None:
 
 def test_ice_has_its_power_and_is_scaled_where_asked() -> None:
     shape = (128, 128)
-    transfer = torch.full((128, 65), 0.05)
+    contrast = torch.full((65, 128), 0.05)
     quiet = torch.zeros(shape)
-    scale = torch.ones(112, 112)
-    scale[:, :56] = 0.5
+    scale = torch.ones(shape)
+    scale[:, : 8 + 56] = 0.5
     for ice_scale, left in ((None, 0.05), (scale, 0.025)):
         scene = Scene(
             pixel_size_angst=1.0,
             margin_px=8,
             fading=quiet,
-            ice_transfer=transfer,
-            ice_scale=ice_scale,
+            ice=IceContrast(contrast=contrast, scale=ice_scale),
         )
 
         image, *_ = frames(scene, still((112, 112)))
@@ -232,7 +273,7 @@ def test_the_same_seed_gives_the_same_frames() -> None:
         pixel_size_angst=1.0,
         margin_px=8,
         fading=torch.zeros(64, 64),
-        ice_transfer=torch.full((64, 33), 0.1),
+        ice=IceContrast(contrast=torch.full((33, 64), 0.1)),
     )
     runs = [frames(scene, still((48, 48), 3), dose_e_per_angst2=1.0) for _ in range(2)]
 

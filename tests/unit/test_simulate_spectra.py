@@ -91,11 +91,15 @@ def test_a_spectrum_is_that_of_a_micrograph() -> None:
         wedge_angst=(0.0, 0.0),
     )
     response = CountingResponse()
-    scene = compose_scene(one, how, [], generator=seeded())
-    image = take_micrograph(
-        scene, one, how, camera(response=response), generator=seeded()
-    )
-    seen = radial_power(image, 48) / image.mean()
+    runs = []
+    for seed in range(4):
+        generator = seeded(seed)
+        scene = compose_scene(one, how, [], generator=generator)
+        image = take_micrograph(
+            scene, one, how, camera(response=response), generator=generator
+        )
+        runs.append(radial_power(image, 48) / image.mean())
+    seen = torch.stack(runs).mean(0)
 
     power = spectrum(
         optics, box_px=512, thickness_angst=600.0, protein_angst=0.0, tile_count=100_000
@@ -106,7 +110,8 @@ def test_a_spectrum_is_that_of_a_micrograph() -> None:
     g = ring_frequencies(1.4, 48)
     expected -= 1 / (1 + (g / 0.03).square())  # the background, which the image lacks
     assert float(expected.max()) > 1.15
-    error = 0.25 / torch.arange(1, 49).sqrt()
+    # Four standard deviations of a ring, as four images measure it.
+    error = 0.22 / torch.arange(1, 49).sqrt()
     assert ((seen - expected)[2:].abs() < error[2:] * expected[2:]).all()
 
 

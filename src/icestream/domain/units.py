@@ -11,7 +11,7 @@ __all__ = [
     "micrometre_from_angst",
 ]
 
-_ELECTRON_REST_KEV = 510.99895
+ELECTRON_REST_KEV = 510.99895
 
 
 def electron_wavelength_angst(voltage_kv: float) -> float:
@@ -38,8 +38,8 @@ def interaction_rad_per_volt_angst(voltage_kv: float) -> float:
     voltage_kv
         Acceleration voltage, kV.
     """
-    relativistic = (_ELECTRON_REST_KEV + voltage_kv) / (
-        2 * _ELECTRON_REST_KEV + voltage_kv
+    relativistic = (ELECTRON_REST_KEV + voltage_kv) / (
+        2 * ELECTRON_REST_KEV + voltage_kv
     )
     wavelength_angst = electron_wavelength_angst(voltage_kv)
     return 2 * math.pi / (wavelength_angst * voltage_kv * 1e3) * relativistic

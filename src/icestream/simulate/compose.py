@@ -9,7 +9,7 @@ the same envelope.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +28,11 @@ from icestream.simulate.film import (
 )
 from icestream.simulate.ice import (
     crystalline_ice_phase,
-    ice_phase_power,
     ice_thickness_map,
     ice_transmission,
-    radial_frequency,
-    radial_values,
 )
-from icestream.simulate.optics import defocus_at_angst, transfer
+from icestream.simulate.imaging import Imaging
+from icestream.simulate.optics import defocus_at_angst
 from icestream.simulate.orientations import rotation_matrices
 from icestream.simulate.projection import Projector, shifted
 from icestream.simulate.render import Scene, canvas_shape, least_margin_px
@@ -45,10 +43,13 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from icestream.simulate.exposure import Exposure, FieldParticles, Recipe
+    from icestream.simulate.optics import Transfer
 
 __all__ = ["ComposedScene", "compose_scene"]
 
 _SLAB_ANGST = 50.0
+# Mean inner potential of protein less that of ice, V.
+_PROTEIN_OVER_ICE_VOLT = 3.5
 _BATCH = 32
 _ROWS = 32
 # What the margin is wide enough for: delocalisation of this spacing.
@@ -97,30 +98,29 @@ def compose_scene(
 
     Notes
     -----
-    Film, dirt and ice are imaged at the defocus of the image's middle.
+    Film and dirt are strong: their whole wave goes through the lens, once, and loses
+    what their transmission says. No amplitude contrast is added to that.
     """
     margin_px = _margin_px(exposure, recipe)
     canvas = canvas_shape(recipe.shape, margin_px)
+    imaging = Imaging(exposure, recipe, canvas, margin_px, generator.device)
     thickness = _thickness(exposure, recipe, canvas, margin_px, generator.device)
-    through = ice_transmission(thickness, voltage_kv=recipe.microscope.voltage_kv)
-    whole = transfer(
-        canvas,
-        microscope=recipe.microscope,
-        optics=exposure.optics,
-        pixel_size_angst=recipe.pixel_size_angst,
-        device=generator.device,
+    along_beam = thickness / math.cos(math.radians(exposure.optics.tilt_deg))
+    through = ice_transmission(along_beam, voltage_kv=recipe.microscope.voltage_kv)
+    fading, displaced = _particle_contrast(
+        exposure, recipe, projectors, imaging.transfer, margin_px
     )
-    fading = _particle_contrast(exposure, recipe, projectors, whole, margin_px)
-    layers = _layers(exposure, recipe, canvas, margin_px, generator)
-    scale = (thickness / exposure.thickness_angst).clamp_(min=0).sqrt_() * through
+    ice_share = (thickness / exposure.thickness_angst).clamp_(min=0)
+    ice_share -= displaced / exposure.thickness_angst
+    scale = ice_share.clamp_(min=0).sqrt_() * through
     lasting = through - 1
     rows, columns = (slice(margin_px, margin_px + side_px) for side_px in recipe.shape)
     mask = torch.zeros(recipe.shape, dtype=torch.bool, device=generator.device)
+    layers = _layers(exposure, recipe, canvas, margin_px, generator)
     if layers:
         layer = combine_layers(layers)
+        lasting = through * imaging.intensity_of(layer) - 1
         through = through * layer.transmission
-        contrast = torch.fft.irfft2(torch.fft.rfft2(layer.phase_rad) * whole, s=canvas)
-        lasting = through * (1 + contrast) - 1
         scale *= layer.transmission
         mask = layer.mask[rows, columns]
     return ComposedScene(
@@ -129,8 +129,7 @@ def compose_scene(
             margin_px=margin_px,
             fading=fading * through,
             lasting=lasting,
-            ice_transfer=_ice_transfer(exposure, recipe, canvas, whole),
-            ice_scale=scale[rows, columns].contiguous(),
+            ice=imaging.ice(scale),
         ),
         mask=mask,
     )
@@ -148,48 +147,37 @@ def _particle_contrast(
     exposure: Exposure,
     recipe: Recipe,
     projectors: Sequence[Projector],
-    whole: Tensor,
+    whole: Transfer,
     margin_px: int,
-) -> Tensor:
-    canvas, particles = (len(whole), 2 * (whole.shape[1] - 1)), exposure.particles
+) -> tuple[Tensor, Tensor]:
+    """Return their contrast, and the thickness (Å) of the ice whose place they take."""
+    half, particles = whole.contrast, exposure.particles
+    canvas = len(half), 2 * (half.shape[1] - 1)
+    displaced = torch.zeros(canvas, device=half.device)
     if not len(particles):
-        return torch.zeros(canvas, device=whole.device)
+        return torch.zeros_like(displaced), displaced
     further_angst = _further_defocus_angst(exposure, recipe)
     slabs = np.round(further_angst / _SLAB_ANGST).astype(int)
-    aside = _transfer_aside(exposure, recipe, canvas, whole) if slabs.any() else whole
-    spectrum = torch.zeros_like(whole, dtype=torch.complex64)
+    spectrum = torch.zeros_like(half, dtype=torch.complex64)
     for slab in np.unique(slabs):
-        phase = torch.zeros(canvas, device=whole.device)
+        phase = torch.zeros_like(displaced)
         for index, projector in enumerate(projectors):
             chosen = np.flatnonzero((slabs == slab) & (particles.species == index))
             for start in range(0, len(chosen), _BATCH):
                 some = chosen[start : start + _BATCH]
                 _add_stamps(phase, projector, particles, some, margin_px)
+        displaced += phase
         part = torch.fft.rfft2(phase)
-        turns = _defocus_turns(canvas, recipe, slab * _SLAB_ANGST, whole.device)
+        turns = _defocus_turns(canvas, recipe, slab * _SLAB_ANGST, half.device)
         for start in range(0, canvas[0], _ROWS):
             rows = slice(start, start + _ROWS)
             along_y, along_x = turns[0][rows, None], turns[1]
-            slab_transfer = whole[rows] * (along_y * along_x).real
-            slab_transfer += aside[rows] * (along_y * along_x).imag
+            slab_transfer = half[rows] * (along_y * along_x).real
+            slab_transfer += whole.aside[rows] * (along_y * along_x).imag
             spectrum[rows].addcmul_(part[rows], slab_transfer)
     sigma = interaction_rad_per_volt_angst(recipe.microscope.voltage_kv)
     contrast: Tensor = torch.fft.irfft2(spectrum, s=canvas)
-    return contrast.mul_(sigma)
-
-
-def _transfer_aside(
-    exposure: Exposure, recipe: Recipe, canvas: tuple[int, int], whole: Tensor
-) -> Tensor:
-    """Return the transfer function a quarter of a turn on: sines become cosines."""
-    phase_shift_deg = exposure.optics.phase_shift_deg + 90
-    return transfer(
-        canvas,
-        microscope=recipe.microscope,
-        optics=replace(exposure.optics, phase_shift_deg=phase_shift_deg),
-        pixel_size_angst=recipe.pixel_size_angst,
-        device=whole.device,
-    )
+    return contrast.mul_(sigma), displaced.div_(_PROTEIN_OVER_ICE_VOLT).clamp_(min=0)
 
 
 def _defocus_turns(
@@ -335,21 +323,3 @@ def _layers(
             )
         )
     return found
-
-
-def _ice_transfer(
-    exposure: Exposure, recipe: Recipe, canvas: tuple[int, int], whole: Tensor
-) -> Tensor:
-    """Contrast of the ice for each unit of white noise."""
-    g = radial_frequency(canvas, recipe.pixel_size_angst, device=whole.device)
-    root = radial_values(
-        g,
-        lambda f: ice_phase_power(
-            f,
-            thickness_angst=exposure.thickness_angst,
-            voltage_kv=recipe.microscope.voltage_kv,
-        ).sqrt(),
-    )
-    # The phases are random, so the odd phase of a tilted beam makes no difference.
-    strength = whole.abs() if whole.is_complex() else whole
-    return strength * root / recipe.pixel_size_angst

@@ -73,26 +73,28 @@ def render_corrected(
     )
     spectrum = torch.fft.rfft2(scene.fading)
     lasting = None if scene.lasting is None else torch.fft.rfft2(scene.lasting)
-    ice = None
-    if scene.ice_transfer is not None:
-        noise = torch.randn(canvas, generator=generator, device=generator.device)
-        ice = torch.fft.rfft2(noise).mul_(scene.ice_transfer)
+    noise = None
+    if scene.ice is not None:
+        white = torch.randn(canvas, generator=generator, device=generator.device)
+        noise = torch.fft.rfft2(white)
     for start in range(0, canvas[0], _ROWS):
         rows = slice(start, start + _ROWS)
         fades, lasts, power = _means(course, motion, scene.pixel_size_angst, rows)
         spectrum[rows] *= fades
         if lasting is not None:
             spectrum[rows] += lasting[rows].mul_(lasts)
-        if ice is not None:
-            ice[rows] *= power.sqrt_()
-    top, (height, width) = scene.margin_px, motion.shape
-    inside = slice(top, top + height), slice(top, top + width)
-    if ice is not None and scene.ice_scale is None:
-        spectrum += ice
-    image = 1 + _imaged(spectrum, camera_transfer, canvas)[inside]
-    if ice is not None and scene.ice_scale is not None:
-        texture = _imaged(ice, camera_transfer, canvas)[inside]
-        image.addcmul_(texture, scene.ice_scale)
+        if noise is not None:
+            noise[rows] *= power.sqrt_()
+    rows, columns = (
+        slice(scene.margin_px, scene.margin_px + side) for side in motion.shape
+    )
+    image = 1 + _imaged(spectrum, camera_transfer, canvas)[rows, columns]
+    if noise is not None and scene.ice is not None:
+        for term, weight in enumerate(scene.ice.weights(rows, columns)):
+            real, imaginary = scene.ice.filter(term, slice(None))
+            factor = real if imaginary is None else torch.complex(real, imaginary)
+            texture = _imaged(noise * factor.T, camera_transfer, canvas)[rows, columns]
+            image += texture if weight is None else texture.mul_(weight)
     return image.clamp_(min=0)
 
 

@@ -16,15 +16,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from icestream.domain.errors import BadSettings
-from icestream.domain.units import angst_from_mm, electron_wavelength_angst
-from icestream.engines.ctf import contrast_transfer
+from icestream.domain.units import (
+    ELECTRON_REST_KEV,
+    angst_from_mm,
+    electron_wavelength_angst,
+)
+from icestream.engines.ctf import aberration_phase_rad, constant_phase_rad
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Microscope", "Optics", "defocus_at_angst", "transfer"]
+__all__ = ["Microscope", "Optics", "Transfer", "defocus_at_angst", "transfer"]
 
 _RAD_PER_MRAD = 1e-3
+_KV_PER_V = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +40,8 @@ class Microscope:
     ----------
     voltage_kv, spherical_aberration_mm, amplitude_contrast
         kV, mm, fraction.
-    focal_spread_angst
-        Standard deviation of the defocus over the electrons, Å: chromatic aberration of
-        2.7 mm times a relative spread of energy of 0.35 eV in 300 keV is 31 Å.
+    chromatic_aberration_mm, energy_spread_ev
+        mm; standard deviation of the electrons' energy, eV.
     illumination_mrad
         Standard deviation of the angle of illumination, mrad; a field emission gun in
         parallel illumination has a few hundredths at most.
@@ -49,9 +53,22 @@ class Microscope:
     voltage_kv: float = 300.0
     spherical_aberration_mm: float = 2.7
     amplitude_contrast: float = 0.07
-    focal_spread_angst: float = 31.0
+    chromatic_aberration_mm: float = 2.7
+    energy_spread_ev: float = 0.35
     illumination_mrad: float = 0.01
     b_factor_angst2: float = 30.0
+
+    @property
+    def focal_spread_angst(self) -> float:
+        """Standard deviation of the defocus over the electrons, Å; 39 at 300 kV.
+
+        A spread of energy changes the focal length by its relative size, times
+        ``(1 + E / E0) / (1 + E / 2 E0)`` of relativity.
+        """
+        relative = self.voltage_kv / ELECTRON_REST_KEV
+        spread = self.energy_spread_ev * _KV_PER_V / self.voltage_kv
+        relativity = (1 + relative) / (1 + relative / 2)
+        return angst_from_mm(self.chromatic_aberration_mm) * spread * relativity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +140,43 @@ def defocus_at_angst(
     return -(z_angst + math.tan(math.radians(optics.tilt_deg)) * across)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Transfer:
+    """What becomes of a weak phase, and of the whole wave.
+
+    Parameters
+    ----------
+    contrast
+        ``(h, w // 2 + 1)`` float32, or complex64 where the beam is tilted: contrast per
+        phase, ``2 CTF E T P``.
+    aside
+        The same with the phase of the CTF a quarter of a turn on: sines are cosines.
+    amplitude_contrast
+        What is in both.
+    """
+
+    contrast: Tensor
+    aside: Tensor
+    amplitude_contrast: float
+
+    def envelope_squared(self) -> Tensor:
+        """Return the square of the largest contrast there can be, ``4 (E T)^2``."""
+        return self.contrast.abs().square() + self.aside.abs().square()
+
+    def of_wave(self) -> tuple[Tensor, Tensor]:
+        """Return the real and imaginary filter of a wave: without amplitude contrast.
+
+        Both are the transforms of real kernels. A wave ``a + i b`` becomes
+        ``(R a - I b) + i (R b + I a)``.
+        """
+        turn = math.asin(self.amplitude_contrast)
+        sine, cosine = math.sin(turn) / 2, math.cos(turn) / 2
+        return (
+            -(cosine * self.aside + sine * self.contrast),
+            sine * self.aside - cosine * self.contrast,
+        )
+
+
 def transfer(
     shape: tuple[int, int],
     *,
@@ -131,7 +185,7 @@ def transfer(
     pixel_size_angst: float,
     further_defocus_angst: float = 0.0,
     device: torch.device | str | None = None,
-) -> Tensor:
+) -> Transfer:
     """Evaluate contrast per phase on the grid of ``rfft2``.
 
     Parameters
@@ -149,30 +203,37 @@ def transfer(
 
     Returns
     -------
-    Tensor
-        ``(h, w // 2 + 1)`` float32, or complex64 where the beam is tilted. It includes
-        the factor 2 of a weak phase object.
+    Transfer
+        It includes the factor 2 of a weak phase object.
     """
-    result = 2 * contrast_transfer(
+    phase = aberration_phase_rad(
         shape,
         defocus_u_angst=optics.defocus_u_angst + further_defocus_angst,
         defocus_v_angst=optics.defocus_v_angst + further_defocus_angst,
         defocus_angle_deg=optics.defocus_angle_deg,
-        phase_shift_deg=optics.phase_shift_deg,
         pixel_size_angst=pixel_size_angst,
         voltage_kv=microscope.voltage_kv,
         spherical_aberration_mm=microscope.spherical_aberration_mm,
-        amplitude_contrast=microscope.amplitude_contrast,
         device=device,
     )
+    phase += constant_phase_rad(
+        phase_shift_deg=optics.phase_shift_deg,
+        amplitude_contrast=microscope.amplitude_contrast,
+    )
+    # In float32 from here on, but of less than a turn.
+    narrow = phase.remainder_(2 * math.pi).float()
     gy = torch.fft.fftfreq(shape[0], pixel_size_angst, device=device)[:, None]
     gx = torch.fft.rfftfreq(shape[1], pixel_size_angst, device=device)
     g2 = gy.square() + gx.square()
     defocus_angst = optics.defocus_angst + further_defocus_angst
-    result *= _envelope(g2, microscope, defocus_angst)
-    if not (optics.beam_tilt_x_mrad or optics.beam_tilt_y_mrad):
-        return result
-    return result * _beam_tilt(gy, gx, g2, microscope, optics)
+    amplitude = -2 * _envelope(g2, microscope, defocus_angst)
+    if optics.beam_tilt_x_mrad or optics.beam_tilt_y_mrad:
+        amplitude = amplitude * _beam_tilt(gy, gx, g2, microscope, optics)
+    return Transfer(
+        contrast=torch.sin(narrow) * amplitude,
+        aside=torch.cos(narrow) * amplitude,
+        amplitude_contrast=microscope.amplitude_contrast,
+    )
 
 
 def _envelope(g2: Tensor, microscope: Microscope, defocus_angst: float) -> Tensor:

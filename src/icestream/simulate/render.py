@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,10 +25,12 @@ from icestream.simulate.motion import MotionField, blur_filter, damage_filter
 from icestream.simulate.warp import REACH_PX, sharpening, warp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from torch import Generator, Tensor
+
+    from icestream.simulate.ice_contrast import IceContrast
 
 __all__ = ["Scene", "canvas_shape", "least_margin_px", "render_frames"]
 
@@ -53,12 +56,8 @@ class Scene:
     lasting
         The same for what it does not damage (carbon, foil, ice balls, absorption);
         ``None`` for nothing.
-    ice_transfer
-        ``(H, W // 2 + 1)`` float32: relative change of intensity for each unit of white
-        noise: 2 CTF envelope sqrt(`ice_phase_power`) / pixel size. ``None`` for no ice.
-    ice_scale
-        ``(h, w)`` float32 factor of the ice in the image, about 1: root of the relative
-        thickness, 0 under foil. It does not move. ``None`` for 1 everywhere.
+    ice
+        What makes ice of white noise; ``None`` for no ice.
 
     Raises
     ------
@@ -70,8 +69,7 @@ class Scene:
     margin_px: int
     fading: Tensor
     lasting: Tensor | None = None
-    ice_transfer: Tensor | None = None
-    ice_scale: Tensor | None = None
+    ice: IceContrast | None = None
 
     def __post_init__(self) -> None:
         height, width = self.fading.shape
@@ -79,10 +77,10 @@ class Scene:
             raise BadSettings(
                 f"A canvas of {height} x {width} px.", hint="Both sides are even."
             )
-        half = (height, width // 2 + 1)
+        ice = None if self.ice is None else self.ice.contrast
         for given, shape in (
             (self.lasting, (height, width)),
-            (self.ice_transfer, half),
+            (ice, (width // 2 + 1, height)),
         ):
             if given is not None and tuple(given.shape) != shape:
                 raise BadSettings(
@@ -166,7 +164,7 @@ def render_frames(
     _check_margin(scene, motion)
     synthesis = _Synthesis(scene, motion, camera_transfer)
     ice = None
-    if scene.ice_transfer is not None:
+    if scene.ice is not None:
         ice = IceMotion(
             synthesis.canvas,
             pixel_size_angst=scene.pixel_size_angst,
@@ -200,59 +198,53 @@ class _Synthesis:
         self._scene, self._motion = scene, motion
         self._fading = _planes(scene.fading)
         self._lasting = None if scene.lasting is None else _planes(scene.lasting)
-        self._ice_transfer = (
-            None if scene.ice_transfer is None else scene.ice_transfer.T.contiguous()
-        )
         device = scene.fading.device
         self._y = torch.fft.fftfreq(height, device=device)
         self._x = torch.fft.rfftfreq(width, device=device)
         one = torch.ones((), device=device)
-        self._transfer = camera_transfer or (
+        along_y, along_x = camera_transfer or (
             one.expand(height),
             one.expand(len(self._x)),
         )
         self._margin = self._scene.margin_px
         self._warps = bool(motion.modes.any())
         if self._warps:
-            self._prepare_warp()
-        # Where the thickness of the ice varies in the image, ice goes by itself.
-        self._is_ice_apart = self._ice_transfer is not None and (
-            scene.ice_scale is not None
+            along_y = along_y * sharpening(self._y)
+            along_x = along_x * sharpening(self._x)
+        self._transfer = along_y, along_x
+        self._half = torch.empty(
+            (height, width // 2 + 1), dtype=torch.complex64, device=device
         )
-        self._half, self._ice_half = (
-            torch.empty((height, width // 2 + 1), dtype=torch.complex64, device=device)
-            for _ in range(2)
-        )
-
-    def _prepare_warp(self) -> None:
-        """Pass what will be moved locally through the filter that goes before."""
-        along_y, along_x = sharpening(self._y), sharpening(self._x)
-        parts = [self._fading, self._lasting]
-        if self._scene.ice_scale is None:
-            parts.append(self._ice_transfer)
-        for part in parts:
-            if part is not None:
-                part *= along_y
-                part *= along_x[:, None]
 
     def fade(self, factor: Tensor) -> None:
         self._fading *= factor
 
     def image(self, frame: int, ice: IceMotion | None) -> Tensor:
         """Return the expected intensity of a frame."""
-        self._transform(frame, ice)
-        height, width = self._motion.shape
-        if self._warps:
-            contrast = self._warped(frame)
-        else:
-            contrast = self._half.real.new_empty(height, width)
-            self._add(self._half, contrast.zero_(), None)
-        if self._is_ice_apart:
-            self._add(self._ice_half, contrast, self._scene.ice_scale)
+        contrast = self._warped(frame, ice) if self._warps else self._seen(frame, ice)
         contrast += 1
         return contrast.clamp_(min=0)
 
-    def _warped(self, frame: int) -> Tensor:
+    def _seen(self, frame: int, ice: IceMotion | None, reach: int = 0) -> Tensor:
+        """Return the contrast in the image and so far around it, moved as a whole."""
+        start = self._margin - reach
+        rows, columns = (
+            slice(start, start + side + 2 * reach) for side in self._motion.shape
+        )
+        contrast = self._half.real.new_zeros(
+            rows.stop - rows.start, columns.stop - columns.start
+        )
+        self._transform(frame, self._sample)
+        self._add(contrast, rows.start, columns, None)
+        scene = self._scene
+        if ice is None or scene.ice is None:
+            return contrast
+        for term, weight in enumerate(scene.ice.weights(rows, columns)):
+            self._transform(frame, partial(_ice_planes, ice, scene.ice, term))
+            self._add(contrast, rows.start, columns, weight)
+        return contrast
+
+    def _warped(self, frame: int, ice: IceMotion | None) -> Tensor:
         """Return the contrast in the image, moved locally."""
         scene, shape = self._scene, self._motion.shape
 
@@ -267,31 +259,28 @@ class _Synthesis:
         y, x = (np.linspace(0, side - 1, 9) for side in shape)
         most_px = 1.1 * float(np.abs(shift_px(y[:, None], x[None, :])).max())
         reach = math.ceil(most_px) + REACH_PX + 1
-        sides = [side + 2 * reach for side in shape]
-        source = self._half.real.new_empty(sides[0], sides[1])
-        self._add(self._half, source.zero_(), None, self._margin - reach)
+        source = self._seen(frame, ice, reach)
         return warp(source, shift_px, shape=shape, margin_px=reach)
 
     def _add(
-        self,
-        half: Tensor,
-        image: Tensor,
-        scale: Tensor | None,
-        start: int | None = None,
+        self, image: Tensor, first_row: int, columns: slice, weight: Tensor | None
     ) -> None:
-        """Add the part of the canvas from ``start`` (both axes) to an image, scaled."""
-        start = self._margin if start is None else start
-        columns = slice(start, start + image.shape[1])
+        """Add a part of the canvas, weighted, to an image of that part."""
         for top in range(0, image.shape[0], _ROWS):
             rows = image[top : top + _ROWS]
-            place = slice(start + top, start + top + len(rows))
-            part = torch.fft.irfft(half[place], n=self.canvas[1])[:, columns]
-            if scale is None:
+            place = slice(first_row + top, first_row + top + len(rows))
+            part = torch.fft.irfft(self._half[place], n=self.canvas[1])[:, columns]
+            if weight is None:
                 rows += part
             else:
-                rows.addcmul_(part, scale[top : top + _ROWS])
+                rows.addcmul_(part, weight[top : top + _ROWS])
 
-    def _transform(self, frame: int, ice: IceMotion | None) -> None:
+    def _sample(self, block: slice) -> Tensor:
+        """Return what is no ice, some columns of it."""
+        planes = self._fading[:, block]
+        return planes if self._lasting is None else planes + self._lasting[:, block]
+
+    def _transform(self, frame: int, planes_of: Callable[[slice], Tensor]) -> None:
         """Move, blur and transform along y; what is left is along x."""
         y_factor, x_factor = self._factors(frame)
         columns = self.canvas[1] // 2 + 1
@@ -302,17 +291,8 @@ class _Synthesis:
             blur = self._blur(frame, block)
             if blur is not None:
                 turn *= blur
-            planes = self._fading[:, block]
-            if self._lasting is not None:
-                planes = planes + self._lasting[:, block]
-            if ice is not None and self._ice_transfer is not None:
-                strength = self._ice_transfer[block]
-                if self._is_ice_apart:
-                    moved = _turned(ice.planes(block) * strength, turn)
-                    self._ice_half[:, block] = torch.fft.ifft(moved, dim=1).T
-                else:
-                    planes = torch.addcmul(planes, ice.planes(block), strength)
-            self._half[:, block] = torch.fft.ifft(_turned(planes, turn), dim=1).T
+            moved = _turned(planes_of(block), turn)
+            self._half[:, block] = torch.fft.ifft(moved, dim=1).T
 
     def _factors(self, frame: int) -> tuple[Tensor, Tensor]:
         """Return the complex factors along y and x, as ``(2, n)`` planes.
@@ -335,6 +315,18 @@ class _Synthesis:
         """Return the sinc of the way within the frame, or nothing where it is 1."""
         way_px = self._motion.blur_angst[frame] / self._scene.pixel_size_angst
         return blur_filter(way_px, self._y, self._x[block, None])
+
+
+def _ice_planes(
+    ice: IceMotion, contrast: IceContrast, term: int, block: slice
+) -> Tensor:
+    real, imaginary = contrast.filter(term, block)
+    noise = ice.planes(block)
+    planes = noise * real
+    if imaginary is not None:
+        planes[0].addcmul_(noise[1], imaginary, value=-1)
+        planes[1].addcmul_(noise[0], imaginary)
+    return planes
 
 
 def _outer(y_factor: Tensor, x_factor: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from icestream.simulate.ice import (
     radial_frequency,
     radial_values,
 )
+from icestream.simulate.ice_contrast import power_of_thick, ring_strength
 from icestream.simulate.ice_motion import frame_correlation
 from icestream.simulate.motion import damage_filter
 from icestream.simulate.optics import transfer
@@ -102,15 +103,18 @@ def simulate_spectrum(
         )
         return water * frame_correlation(g, dose, lag=0) + protein * left.square()
 
-    contrast = transfer(
+    lens = transfer(
         shape,
         microscope=microscope,
         optics=optics,
         pixel_size_angst=pixel_size_angst,
         device=device,
-    ).abs()
+    )
     along_y, along_x = transfer_function(shape, response, device=device)
-    seen = (contrast * along_y[:, None] * along_x).square()
+    rings = ring_strength(
+        g, thickness_angst=thickness_angst, voltage_kv=microscope.voltage_kv
+    )
+    seen = power_of_thick(lens, rings) * (along_y[:, None] * along_x).square()
     through = float(
         ice_transmission(
             torch.tensor(thickness_angst), voltage_kv=microscope.voltage_kv

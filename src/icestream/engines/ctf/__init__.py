@@ -6,12 +6,20 @@ from icestream.engines.ctf.fit import (
     estimate_ctf,
     estimate_ctf_of_spectrum,
 )
-from icestream.engines.ctf.model import contrast_transfer
+from icestream.engines.ctf.model import (
+    aberration_phase_rad,
+    constant_phase_rad,
+    contrast_transfer,
+    defocus_slope,
+)
 
 __all__ = [
     "CtfFit",
     "CtfSearch",
+    "aberration_phase_rad",
+    "constant_phase_rad",
     "contrast_transfer",
+    "defocus_slope",
     "estimate_ctf",
     "estimate_ctf_of_spectrum",
 ]

@@ -23,7 +23,13 @@ from icestream.domain.units import angst_from_mm, electron_wavelength_angst
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["constant_phase_rad", "contrast_transfer", "defocus_slope", "lens_phase_rad"]
+__all__ = [
+    "aberration_phase_rad",
+    "constant_phase_rad",
+    "contrast_transfer",
+    "defocus_slope",
+    "lens_phase_rad",
+]
 
 
 def contrast_transfer(
@@ -68,6 +74,47 @@ def contrast_transfer(
     Tensor
         ``(h, w // 2 + 1)``, between -1 and 1, zero frequency at ``[0, 0]``.
     """
+    chi = aberration_phase_rad(
+        shape,
+        defocus_u_angst=defocus_u_angst,
+        defocus_v_angst=defocus_v_angst,
+        defocus_angle_deg=defocus_angle_deg,
+        pixel_size_angst=pixel_size_angst,
+        voltage_kv=voltage_kv,
+        spherical_aberration_mm=spherical_aberration_mm,
+        device=device,
+    )
+    chi += constant_phase_rad(
+        phase_shift_deg=phase_shift_deg, amplitude_contrast=amplitude_contrast
+    )
+    return -torch.sin(chi).to(dtype)
+
+
+def aberration_phase_rad(
+    shape: tuple[int, int],
+    *,
+    defocus_u_angst: float,
+    defocus_v_angst: float,
+    defocus_angle_deg: float,
+    pixel_size_angst: float,
+    voltage_kv: float,
+    spherical_aberration_mm: float,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Evaluate the phase of defocus and spherical aberration on the grid of ``rfft2``.
+
+    Parameters
+    ----------
+    shape, defocus_u_angst, defocus_v_angst, defocus_angle_deg, pixel_size_angst
+        As `contrast_transfer` has them.
+    voltage_kv, spherical_aberration_mm, device
+        Likewise.
+
+    Returns
+    -------
+    Tensor
+        ``(h, w // 2 + 1)`` float64, rad: chi without `constant_phase_rad`.
+    """
     h, w = shape
     wide = torch.float64
     gy = torch.fft.fftfreq(h, d=pixel_size_angst, device=device, dtype=wide)[:, None]
@@ -82,12 +129,8 @@ def contrast_transfer(
     lens = lens_phase_rad(
         g2, voltage_kv=voltage_kv, spherical_aberration_mm=spherical_aberration_mm
     )
-    constant = constant_phase_rad(
-        phase_shift_deg=phase_shift_deg, amplitude_contrast=amplitude_contrast
-    )
-    slope = defocus_slope(voltage_kv)
-    chi = slope * (mean * g2 + half * slanted) + lens + constant
-    return -torch.sin(chi).to(dtype)
+    phase: Tensor = defocus_slope(voltage_kv) * (mean * g2 + half * slanted) + lens
+    return phase
 
 
 def defocus_slope(voltage_kv: float) -> float:
