@@ -205,7 +205,7 @@ def test_ice_moves_with_what_lies_in_it() -> None:
     fit, *_ = np.linalg.lstsq(waves(0), own, rcond=None)
     assert np.hypot(*fit) > 0.05
     error = waves(3) @ fit - (images[3].numpy().ravel() - 1)
-    assert np.abs(error).max() < 0.01 * np.hypot(*fit)
+    assert np.abs(error).max() < 0.02 * np.hypot(*fit)
 
 
 def test_motion_within_a_frame_blurs_along_it() -> None:
