@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
 
-from icestream.domain.errors import BadSettings, FolderUnavailable, UnreadableFile
+from icestream.domain.errors import (
+    BadSettings,
+    FolderUnavailable,
+    IcestreamError,
+    UnreadableFile,
+)
 from icestream.simulate import ARRIVAL_MODES, Arrival, ArrivalMode, replay
+from icestream.simulate.replay import bring
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,3 +260,20 @@ def test_a_vanished_source_and_a_bad_target_are_said(
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(FolderUnavailable):
         list(replay(sources[1:], into=tmp_path / "file", every_s=0))
+
+
+@pytest.mark.parametrize("mode", ["copy", "grow", "rename"])
+def test_a_disk_that_takes_a_part_of_a_piece_is_full(
+    mode: ArrivalMode, tmp_path: Path
+) -> None:
+    """A limit on the size of files cuts the last write as a full disk does."""
+    source, target = tmp_path / "movie.tiff", tmp_path / "arrived.tiff"
+    source.write_bytes(b"x" * 1_100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_090_000, hard))
+    try:
+        with pytest.raises(IcestreamError, match="arrived"):
+            bring(source, target, mode=mode, writing_s=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not target.exists()

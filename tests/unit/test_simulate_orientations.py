@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.optics import Optics, defocus_at_angst
 from icestream.simulate.orientations import (
     ViewPreference,
     draw_orientations,
+    on_tilted_stage,
     rotation_matrices,
 )
 
@@ -67,3 +70,40 @@ def test_share_says_how_many_prefer() -> None:
 def test_nonsense_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(BadSettings):
         ViewPreference(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("axis_deg", [0.0, 35.0, 150.0])
+def test_a_tilted_stage_turns_what_lies_in_the_ice(axis_deg: float) -> None:
+    """A patch of ice with a particle in it is a plane: both tilt by the same sign."""
+    optics = Optics(
+        defocus_u_angst=1e4, defocus_v_angst=1e4, tilt_deg=40.0, tilt_axis_deg=axis_deg
+    )
+    level = draw_orientations(np.random.default_rng(2), 50)
+    tilted = on_tilted_stage(level, tilt_deg=40.0, tilt_axis_deg=axis_deg)
+    axis = np.radians(axis_deg)
+    along = np.array([np.cos(axis), np.sin(axis), 0.0])
+    across = np.array([-np.sin(axis), np.cos(axis), 0.0])
+    up = np.array([0.0, 0.0, 1.0])
+    back = rotation_matrices(level).transpose(0, 2, 1)
+    # Points of the particles which in level ice lie 1 Å from the centre.
+    seen = {
+        name: np.einsum("nij,njk,k->ni", rotation_matrices(tilted), back, place)
+        for name, place in (("along", along), ("across", across), ("up", up))
+    }
+    assert np.allclose(seen["along"], along)
+    height = seen["across"][:, 2]
+    place = torch.as_tensor(seen["across"][:, :2])
+    further = defocus_at_angst(
+        optics, x_angst=place[:, 0], y_angst=place[:, 1], z_angst=torch.zeros(50)
+    )
+    assert np.allclose(height, -further.numpy())
+    assert np.allclose(seen["up"], np.cos(np.radians(40)) * up - 0.642788 * across)
+
+
+def test_preferred_views_lean_with_the_stage() -> None:
+    preference = ViewPreference(share=1.0, concentration=500.0)
+    drawn = draw_orientations(np.random.default_rng(3), 400, preference=preference)
+    for tilt_deg in (0.0, 40.0):
+        angles = on_tilted_stage(drawn, tilt_deg=tilt_deg, tilt_axis_deg=20.0)
+        from_axis = np.minimum(angles[:, 1], 180 - angles[:, 1])
+        assert float(np.median(from_axis)) == pytest.approx(tilt_deg, abs=4)

@@ -171,11 +171,10 @@ class _Microscope:
         self._last.start()
 
     def _bring(self, material: Material, into: Path) -> None:
-        arrivals = replay(
-            material.files, into=into, every_s=self._every_s, sleep=self._pause
-        )
         try:
-            for _ in arrivals:
+            for _ in replay(
+                material.files, into=into, every_s=self._every_s, sleep=self._pause
+            ):
                 if self._stop.is_set():
                     return
         except IcestreamError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import KDTree
 
-from icestream.simulate.orientations import draw_orientations
+from icestream.simulate.orientations import draw_orientations, on_tilted_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from icestream.simulate.exposure import Recipe
+    from icestream.simulate.optics import Optics
     from icestream.simulate.orientations import ViewPreference
 
 __all__ = ["FieldParticles", "Species", "draw_particles"]
@@ -65,11 +67,11 @@ class FieldParticles:
         Centres in frame 0, px; the first pixel's centre is (0, 0). Some lie outside
         the image and reach into it.
     z_angst
-        Height above the middle of the ice, towards the source, Å.
+        Height above the middle of the ice along the beam, towards the source, Å.
     rot_deg, tilt_deg, psi_deg
         Euler angles as `icestream.simulate.orientations` has them.
     overlaps
-        Whether another centre lies nearer than a diameter.
+        Whether another centre lies nearer than the mean of both diameters.
     """
 
     species: NDArray[np.int16]
@@ -91,6 +93,7 @@ def draw_particles(
     *,
     count: int,
     thickness_angst: float,
+    optics: Optics,
 ) -> FieldParticles:
     """Scatter particles in the ice of an image and around it.
 
@@ -104,6 +107,9 @@ def draw_particles(
         How many centres lie inside the image, as far as there is room.
     thickness_angst
         Of the ice: two thirds stick to one of its surfaces, Å.
+    optics
+        Its tilt of the stage: particles turn with the ice, whose path along the beam is
+        longer then. A sheet stays flat.
 
     Returns
     -------
@@ -117,16 +123,20 @@ def draw_particles(
     angles = np.zeros((len(species), 3))
     for index, one in enumerate(recipe.species):
         chosen = species == index
-        angles[chosen] = draw_orientations(
+        drawn = draw_orientations(
             generator, int(chosen.sum()), preference=one.preference
+        )
+        angles[chosen] = on_tilted_stage(
+            drawn, tilt_deg=optics.tilt_deg, tilt_axis_deg=optics.tilt_axis_deg
         )
         if one.sheet_angst is not None:
             angles[chosen, 1] = np.where(angles[chosen, 1] < 90, 0.0, 180.0)
+    heights_angst = _heights(generator, recipe.species, species, thickness_angst)
     return FieldParticles(
         species=species.astype(np.int16),
         x_px=places[:, 1],
         y_px=places[:, 0],
-        z_angst=_heights(generator, recipe.species, species, thickness_angst),
+        z_angst=heights_angst / math.cos(math.radians(optics.tilt_deg)),
         rot_deg=angles[:, 0],
         tilt_deg=angles[:, 1],
         psi_deg=angles[:, 2],
@@ -207,6 +217,10 @@ def _overlap(
 ) -> NDArray[np.bool_]:
     if len(places) < 2:
         return np.zeros(len(places), dtype=bool)
-    distance_px = np.asarray(KDTree(places).query(places, k=[2])[0])[:, 0]
-    overlaps: NDArray[np.bool_] = distance_px < diameters_px
+    tree = KDTree(places)
+    pairs = tree.query_pairs(float(diameters_px.max()), output_type="ndarray")
+    distance_px = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
+    is_near = distance_px < diameters_px[pairs].mean(axis=1)
+    overlaps = np.zeros(len(places), dtype=bool)
+    overlaps[pairs[is_near].ravel()] = True
     return overlaps

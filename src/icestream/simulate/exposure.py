@@ -200,7 +200,11 @@ def draw_exposure(
         seed=int(generator.integers(2**62)),
         optics=optics,
         particles=draw_particles(
-            generator, recipe, count=count, thickness_angst=thickness_angst
+            generator,
+            recipe,
+            count=count,
+            thickness_angst=thickness_angst,
+            optics=optics,
         ),
         thickness_angst=thickness_angst,
         wedge_angst=(wedge_angst[0], wedge_angst[1]),

@@ -17,13 +17,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from icestream.domain.errors import BadSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ViewPreference", "draw_orientations", "rotation_matrices"]
+__all__ = [
+    "ViewPreference",
+    "draw_orientations",
+    "on_tilted_stage",
+    "rotation_matrices",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +116,37 @@ def rotation_matrices(angles_deg: NDArray[np.floating]) -> NDArray[np.float64]:
     rot, tilt, psi = np.moveaxis(np.radians(angles_deg, dtype=np.float64), -1, 0)
     turns: NDArray[np.float64] = _about_z(psi) @ _about_y(tilt) @ _about_z(rot)
     return turns
+
+
+def on_tilted_stage(
+    angles_deg: NDArray[np.float64], *, tilt_deg: float, tilt_axis_deg: float
+) -> NDArray[np.float64]:
+    """Turn particles with the ice that they lie in.
+
+    Parameters
+    ----------
+    angles_deg
+        ``(n, 3)`` rot, tilt, psi against level ice.
+    tilt_deg, tilt_axis_deg
+        Of the stage, as `icestream.simulate.optics.Optics` has them.
+
+    Returns
+    -------
+    NDArray
+        ``(n, 3)`` rot, tilt, psi against the beam. A point at ``axis + 90`` degrees of
+        a particle moves up along z, towards the source, for positive tilt.
+    """
+    if not tilt_deg or not len(angles_deg):
+        return angles_deg
+    axis = np.radians(tilt_axis_deg)
+    turn = Rotation.from_rotvec(
+        np.radians(tilt_deg) * np.array([np.cos(axis), np.sin(axis), 0.0])
+    ).as_matrix()
+    views = turn @ rotation_matrices(angles_deg)
+    # The transpose is Rz(rot) Ry(tilt) Rz(psi) of active rotations.
+    back = Rotation.from_matrix(views.transpose(0, 2, 1))
+    angles: NDArray[np.float64] = back.as_euler("ZYZ", degrees=True)
+    return angles
 
 
 def _about_z(angle: NDArray[np.float64]) -> NDArray[np.float64]:

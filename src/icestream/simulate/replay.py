@@ -19,6 +19,7 @@ from icestream.io import guarding_writes, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from io import RawIOBase
     from pathlib import Path
 
 __all__ = ["ARRIVAL_MODES", "Arrival", "ArrivalMode", "bring", "replay"]
@@ -258,7 +259,7 @@ def bring(
                     if copy.tell() and writing_s:
                         sleep(writing_s / _PIECES)
                     with guarding_writes(target):
-                        copy.write(piece)
+                        _write_all(copy, piece)
         if suffix:
             with guarding_writes(target):
                 written.replace(target)
@@ -267,3 +268,10 @@ def bring(
             written.unlink(missing_ok=True)
         raise
     return size_bytes
+
+
+def _write_all(copy: RawIOBase, piece: bytes) -> None:
+    """Write a piece, which a disk that is nearly full takes in part at first."""
+    left = memoryview(piece)
+    while left:
+        left = left[copy.write(left) or 0 :]

@@ -104,7 +104,8 @@ def simulate_sensor(
     )
     flat[dead] = 0
     sensitivity[:, columns] = 0
-    sensitivity /= sensitivity.sum() / (sensitivity > 0).sum()
+    # In float64, so that the order of the sum does not show.
+    sensitivity /= float(sensitivity.sum(dtype=torch.float64) / (sensitivity > 0).sum())
     count = hot_count + flickering_count
     share = torch.full((count,), 0.2, device=device)
     share[:hot_count] = 1
@@ -139,7 +140,7 @@ def flat_field_gain(
     """
     counts = torch.poisson(sensor.sensitivity * electrons_per_px, generator=generator)
     live = counts > 0
-    mean = counts.sum() / live.sum()
+    mean = float(counts.sum(dtype=torch.float64) / live.sum())
     return torch.where(live, mean / counts.clamp(min=1), 0.0)
 
 
