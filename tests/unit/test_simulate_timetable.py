@@ -11,6 +11,7 @@ import pytest
 
 from icestream.domain.errors import BadSettings
 from icestream.simulate.exposure import Defect
+from icestream.simulate.focus import FocusPlan
 from icestream.simulate.timetable import FAULTS, FaultRates, Timing, draw_timetable
 
 if TYPE_CHECKING:
@@ -72,9 +73,19 @@ def test_faults_come_with_their_rates() -> None:
 
 
 def test_each_grid_starts_anew() -> None:
-    entries = draw_timetable(9, grids=3)
+    entries = draw_timetable(9, plans=[FocusPlan()] * 3)
     assert [one.grid for one in entries] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert [(one.square, one.hole) for one in entries][3] == (1, 1)
+
+
+@pytest.mark.parametrize(("count", "grids"), [(5, 4), (7, 3), (4, 4)])
+def test_every_grid_has_its_share(count: int, grids: int) -> None:
+    entries = draw_timetable(count, plans=[FocusPlan()] * grids)
+    shares = Counter(one.grid for one in entries)
+    assert set(shares) == set(range(1, grids + 1))
+    assert max(shares.values()) - min(shares.values()) <= 1
+    firsts = [one for one in entries if (one.hole, one.area) == (1, 1)]
+    assert [one.grid for one in firsts] == list(range(1, grids + 1))
 
 
 def test_rates_are_read_from_a_file(tmp_path: Path) -> None:
@@ -100,9 +111,15 @@ def test_shares_in_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"count": 0}, {"grids": 5}, {"defect_share": 1.1}, {"grids": 0}]
+    "wrong",
+    [
+        {"count": 0},
+        {"plans": [FocusPlan()] * 5},
+        {"defect_share": 1.1},
+        {"plans": []},
+    ],
 )
-def test_what_cannot_be_is_refused(wrong: dict[str, int]) -> None:
+def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(BadSettings):
         draw_timetable(**({"count": 4} | wrong))  # type: ignore[arg-type]
     with pytest.raises(BadSettings):

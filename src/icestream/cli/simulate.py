@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,9 +18,13 @@ from icestream.simulate import (
     usual_acquisition,
 )
 from icestream.simulate.layouts import LayoutName, Output
+from icestream.simulate.mixture import MOST_STATES
+from icestream.simulate.studio import Device, DeviceChoice, chosen_device
 
 __all__ = ["share_of", "simulate_command"]
 
+_SPECIMEN, _MICROSCOPE = "Specimen", "Microscope"
+_FILES, _PACE = "Files", "Faults and pace"
 _CAMERAS = {"k3": (4092, 5760), "falcon4": (4096, 4096)}
 
 
@@ -47,31 +51,23 @@ def simulate_command(
         Path, typer.Argument(metavar="OUT_DIR", help="Where to; made if absent.")
     ],
     count: Annotated[int, typer.Option(min=1, help="How many exposures.")] = 20,
-    output: Annotated[
-        Output, typer.Option(help="Corrected images, or movies.")
-    ] = "micrograph",
-    layout: Annotated[
-        LayoutName, typer.Option(help="Folders, and files beside the images.")
-    ] = "plain",
-    size: Annotated[
-        str,
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    workers: Annotated[
+        int | None,
         typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="In px, or a camera: " + ", ".join(_CAMERAS) + ".",
+            min=1,
+            help="Processes.",
+            show_default="one for each CPU; one in all on a GPU",
         ),
-    ] = "1024x1024",
-    pixel: Annotated[
-        float, typer.Option(min=0.2, max=10.0, help="Pixel size, Å/px.")
-    ] = 1.5,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of an exposure.")] = 24,
-    dose: Annotated[float, typer.Option(min=0.1, help="Of an exposure, e/Å2.")] = 40.0,
-    voltage_kv: Annotated[float, typer.Option(min=60, max=1_000)] = 300.0,
-    super_resolution: Annotated[
-        bool, typer.Option("--super-resolution", help="TIFF movies twice as fine.")
-    ] = False,
+    ] = None,
+    device: Annotated[
+        DeviceChoice,
+        typer.Option(help="Where images are computed; auto is a GPU if there is one."),
+    ] = "auto",
     specimen: Annotated[
         list[str] | None,
         typer.Option(
+            rich_help_panel=_SPECIMEN,
             help="A made-up particle, several for a mixture: "
             + ", ".join(SPECIMENS)
             + ".",
@@ -80,22 +76,148 @@ def simulate_command(
     ] = None,
     structure: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A particle from an mmCIF or PDB file."),
+        typer.Option(
+            rich_help_panel=_SPECIMEN,
+            metavar="FILE",
+            help="A particle from an mmCIF or PDB file.",
+        ),
     ] = None,
+    states: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel=_SPECIMEN,
+            min=1,
+            max=MOST_STATES,
+            help="Conformations of each made-up particle.",
+        ),
+    ] = 1,
+    preferred: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_SPECIMEN,
+            metavar="SHARE",
+            help="Of the particles, seen from top or bottom.",
+        ),
+    ] = "0%",
+    denatured: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_SPECIMEN,
+            metavar="SHARE",
+            help="Of the particles, come apart at the surface of the ice.",
+        ),
+    ] = "0%",
     particles: Annotated[
         int | None,
         typer.Option(
-            min=0, help="In a well-filled image.", show_default="as many as lie densely"
+            rich_help_panel=_SPECIMEN,
+            min=0,
+            help="In a well-filled image.",
+            show_default="as many as lie densely",
         ),
     ] = None,
-    tilt: Annotated[float, typer.Option(help="Of the stage, degrees.")] = 0.0,
-    grids: Annotated[int, typer.Option(min=1, help="Grids; names repeat.")] = 1,
+    size: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_MICROSCOPE,
+            metavar="WIDTHxHEIGHT",
+            help="In px, or a camera: " + ", ".join(_CAMERAS) + ".",
+        ),
+    ] = "1024x1024",
+    pixel: Annotated[
+        list[float] | None,
+        typer.Option(
+            rich_help_panel=_MICROSCOPE,
+            min=0.2,
+            max=10.0,
+            help="Pixel size, Å/px; several for a change of magnification.",
+            show_default="1.5",
+        ),
+    ] = None,
+    grids: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=_MICROSCOPE,
+            min=1,
+            help="Grids; names repeat.",
+            show_default="one for each pixel size",
+        ),
+    ] = None,
+    frames: Annotated[
+        int,
+        typer.Option(rich_help_panel=_MICROSCOPE, min=1, help="Frames of an exposure."),
+    ] = 24,
+    dose: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=_MICROSCOPE, min=0.1, help="Of an exposure, e/Å2."
+        ),
+    ] = 40.0,
+    voltage_kv: Annotated[
+        float, typer.Option(rich_help_panel=_MICROSCOPE, min=60, max=1_000)
+    ] = 300.0,
+    tilt: Annotated[
+        float,
+        typer.Option(rich_help_panel=_MICROSCOPE, help="Of the stage, degrees."),
+    ] = 0.0,
+    phase_plate: Annotated[
+        bool,
+        typer.Option(
+            "--phase-plate",
+            rich_help_panel=_MICROSCOPE,
+            help="Near focus, with a phase that builds up.",
+        ),
+    ] = False,
+    output: Annotated[
+        Output,
+        typer.Option(rich_help_panel=_FILES, help="Corrected images, or movies."),
+    ] = "micrograph",
+    layout: Annotated[
+        LayoutName,
+        typer.Option(
+            rich_help_panel=_FILES, help="Folders, and files beside the images."
+        ),
+    ] = "plain",
+    metadata_dir: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_FILES,
+            metavar="DIR",
+            help="Another root for the files beside the images.",
+        ),
+    ] = None,
+    super_resolution: Annotated[
+        bool,
+        typer.Option(
+            "--super-resolution",
+            rich_help_panel=_FILES,
+            help="TIFF movies twice as fine.",
+        ),
+    ] = False,
+    gain_applied: Annotated[
+        bool,
+        typer.Option(
+            "--gain-applied",
+            rich_help_panel=_FILES,
+            help="TIFF or MRC movies that the camera has corrected.",
+        ),
+    ] = False,
+    gain_scale: Annotated[
+        Literal["0.5", "1", "2"],
+        typer.Option(
+            rich_help_panel=_FILES, help="Size of the gain's file to the movie's."
+        ),
+    ] = "1",
     defects: Annotated[
-        str, typer.Option(metavar="SHARE", help="Of exposures to be rejected.")
+        str,
+        typer.Option(
+            rich_help_panel=_PACE, metavar="SHARE", help="Of exposures to be rejected."
+        ),
     ] = "10%",
     faults: Annotated[
         str,
         typer.Option(
+            rich_help_panel=_PACE,
             metavar="SHARE|FILE",
             help="Of files that go wrong; or YAML, a share for each of: "
             + ", ".join(FAULTS)
@@ -103,20 +225,19 @@ def simulate_command(
         ),
     ] = "0%",
     rate: Annotated[
-        float, typer.Option(min=1, help="Exposures an hour between the pauses.")
+        float,
+        typer.Option(
+            rich_help_panel=_PACE, min=1, help="Exposures an hour between the pauses."
+        ),
     ] = 400.0,
     speed: Annotated[
         float | None,
         typer.Option(
+            rich_help_panel=_PACE,
             min=0.001,
             help="Let files arrive by the microscope's clock, so many times faster.",
             show_default="as soon as they are made",
         ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes.", show_default="one for each CPU"),
     ] = None,
 ) -> None:
     """Simulate an acquisition whose truth is known.
@@ -126,35 +247,41 @@ def simulate_command(
     true of each is written to truth.arrows beside them; `icestream score` compares a
     session with it.
     """
-    wrong = Path(faults)
     acquisition = usual_acquisition(
         count,
         shape=_shape(size),
-        pixel_size_angst=pixel,
+        pixel_size_angst=pixel or 1.5,
         frame_count=frames,
         dose_e_per_angst2=dose,
         voltage_kv=voltage_kv,
         specimens=specimen or (() if structure else ("cage",)),
         structures=structure or (),
+        state_count=states,
+        preferred_share=share_of(preferred),
+        denatured_share=share_of(denatured),
         particle_count=particles,
         tilt_deg=tilt,
+        has_phase_plate=phase_plate,
         grids=grids,
         output=output,
         layout=layout,
         super_resolution=2 if super_resolution else 1,
+        is_gain_applied=gain_applied,
+        gain_scale=float(gain_scale),
         timing=Timing(exposures_per_hour=rate),
         defect_share=share_of(defects),
-        faults=FaultRates.read(wrong)
-        if wrong.suffix in (".yaml", ".yml")
-        else FaultRates.in_all(share_of(faults)),
+        faults=_rates(faults),
         seed=seed,
     )
+    chosen = chosen_device(device)
     bar, task = progress_bar("Simulating", count)
     with bar:
         images = simulate_acquisition(
             out_dir,
             acquisition,
-            workers=workers or min(os.cpu_count() or 1, count),
+            workers=workers or _usual_workers(chosen, count),
+            device=chosen,
+            metadata_folder=metadata_dir,
             speed=speed,
             on_delivered=lambda path: bar.update(
                 task, advance=1, description=path.name
@@ -162,6 +289,18 @@ def simulate_command(
         )
     say(stdout(), f"In {out_dir}: {count_of(len(images), 'exposure')}.")
     say(stdout(), f"Truth: {out_dir / TRUTH_NAME}", in_one_line=True)
+
+
+def _rates(faults: str) -> FaultRates:
+    path = Path(faults)
+    if path.suffix in (".yaml", ".yml"):
+        return FaultRates.read(path)
+    return FaultRates.in_all(share_of(faults))
+
+
+def _usual_workers(device: Device, count: int) -> int:
+    """One for each CPU; processes that share a GPU only get in each other's way."""
+    return 1 if device == "cuda" else min(os.cpu_count() or 1, count)
 
 
 def _shape(size: str) -> tuple[int, int]:

@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import os
-import threading
-import time
-from collections import deque
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.multiprocessing
 
 from icestream.domain.errors import BadSettings
 from icestream.io import guarding_writes
 from icestream.simulate.courier import Courier
-from icestream.simulate.layouts import LayoutName, Output, make_layout
-from icestream.simulate.potential import potential_volume
+from icestream.simulate.crew import take_all
+from icestream.simulate.focus import FocusPlan
+from icestream.simulate.layouts import LayoutName, Output, finer_by, make_layout
+from icestream.simulate.potential import potential_volume, projected_potential
 from icestream.simulate.projection import Projector
-from icestream.simulate.studio import Studio, Taken
+from icestream.simulate.studio import DeviceChoice, Studio, chosen_device
 from icestream.simulate.timetable import FaultRates, Timing, draw_timetable
 from icestream.simulate.truth import TRUTH_NAME, TruthWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from icestream.simulate.atoms import Atoms
+    from icestream.simulate.crowd import Species
     from icestream.simulate.exposure import Recipe
+    from icestream.simulate.studio import Device
     from icestream.simulate.timetable import Entry
 
 __all__ = ["Acquisition", "simulate_acquisition"]
@@ -52,7 +48,7 @@ class Acquisition:
     Parameters
     ----------
     recipes
-        One for each grid, all with the same species; pixel sizes may differ.
+        One for each grid, all with the same shape and species; pixel sizes may differ.
     atoms
         Of each species.
     count
@@ -63,6 +59,11 @@ class Acquisition:
         Folders and what stands beside the images.
     super_resolution
         2 for TIFF movies on a grid twice as fine; 1 otherwise.
+    is_gain_applied
+        Whether TIFF and MRC movies are written as cameras correct them: float32 counts
+        times the gain reference, 0 in dead pixels, and no file of the gain.
+    gain_scale
+        Size of the gain's file against the movie's: 0.5, 1 or 2.
     timing
         The microscope's pace.
     defect_share
@@ -79,6 +80,8 @@ class Acquisition:
     output: Output = "micrograph"
     layout: LayoutName = "plain"
     super_resolution: int = 1
+    is_gain_applied: bool = False
+    gain_scale: float = 1
     timing: Timing = field(default_factory=Timing)
     defect_share: float = 0.1
     faults: FaultRates = field(default_factory=FaultRates)
@@ -86,16 +89,39 @@ class Acquisition:
 
     def __post_init__(self) -> None:
         counts = {len(one.species) for one in self.recipes}
-        if not self.recipes or counts != {len(self.atoms)}:
+        shapes = {one.shape for one in self.recipes}
+        if counts != {len(self.atoms)} or len(shapes) != 1:
             raise BadSettings(
                 f"{len(self.recipes)} recipes and {len(self.atoms)} structures do not "
                 "fit each other.",
-                hint="Give one recipe a grid, and one structure for each species.",
+                hint="Give one recipe a grid, all of one shape, and one structure for "
+                "each species.",
             )
-        if self.output == "eer" and self.recipes[0].shape != (4096, 4096):
+        if self.output == "eer" and shapes != {(4096, 4096)}:
             raise BadSettings(
                 f"No reader knows an EER movie of {self.recipes[0].shape} px.",
                 hint="Falcon cameras have 4096 x 4096 px: give that size.",
+            )
+        self._check_gain()
+
+    def _check_gain(self) -> None:
+        if self.is_gain_applied and self.output not in ("tiff", "mrc"):
+            raise BadSettings(
+                f"No camera applies the gain to files of the kind {self.output}.",
+                hint="EER movies hold single electrons, micrographs are corrected: "
+                "write tiff or mrc movies, or leave the gain alone.",
+            )
+        finer = finer_by(self.output, self.super_resolution)
+        sides = [side * finer for side in self.recipes[0].shape]
+        has_gain = self.output != "micrograph" and not self.is_gain_applied
+        is_odd = self.gain_scale == 0.5 and any(side % 2 for side in sides)
+        fine = self.gain_scale in (0.5, 1, 2) and not is_odd
+        if self.gain_scale != 1 and not (has_gain and fine):
+            raise BadSettings(
+                f"A gain reference {self.gain_scale:g} times as large cannot be "
+                "written.",
+                hint="Sizes are 0.5 (of even sides), 1 and 2, beside movies that are "
+                "not corrected.",
             )
 
 
@@ -104,6 +130,8 @@ def simulate_acquisition(
     acquisition: Acquisition,
     *,
     workers: int = 1,
+    device: DeviceChoice = "cpu",
+    metadata_folder: Path | None = None,
     speed: float | None = None,
     on_delivered: Callable[[Path], None] | None = None,
 ) -> list[Path]:
@@ -116,7 +144,12 @@ def simulate_acquisition(
     acquisition
         What.
     workers
-        Processes that take images; 1 takes them in this one.
+        Processes that take images; 1 takes them in this one, which is best on a GPU.
+    device
+        Where images are computed. Files differ from one kind of device to another.
+    metadata_folder
+        Root of what stands beside images (XML, mdoc, pictures, records of a session),
+        with the same folders in it; ``None`` for that of the images.
     speed
         Images arrive by the timetable, so many times faster, and grow while they are
         written; ``None`` as soon as they are taken, each in one step.
@@ -131,51 +164,39 @@ def simulate_acquisition(
     Raises
     ------
     BadSettings
-        The folder holds an acquisition already, or a value cannot be.
+        The folder holds an acquisition already, there is no such device, the layout
+        has no metadata, or their folder is not empty.
     DiskFull, FolderUnavailable
         A file could not be written.
     """
-    if (folder / TRUTH_NAME).exists():
-        raise BadSettings(
-            f"{folder} holds an acquisition already.", hint="Choose another folder."
-        )
+    chosen = chosen_device(device)
+    _check_folders(folder, metadata_folder, acquisition)
+    beside = metadata_folder or folder
     entries = draw_timetable(
         acquisition.count,
         timing=acquisition.timing,
         defect_share=acquisition.defect_share,
         faults=acquisition.faults,
-        grids=len(acquisition.recipes),
+        plans=[_plan(one) for one in acquisition.recipes],
         seed=acquisition.seed,
     )
-    layout = make_layout(
-        acquisition.layout,
-        output=acquisition.output,
-        recipes=acquisition.recipes,
-        entries=entries,
-    )
-    studio = Studio(
-        staging=folder / _STAGING,
-        recipes=acquisition.recipes,
-        projectors=_projectors(acquisition),
-        output=acquisition.output,
-        super_resolution=acquisition.super_resolution,
-        layout=layout,
-        seed=acquisition.seed,
-    )
+    studio = _studio(folder, acquisition, entries, chosen)
     with guarding_writes(folder):
         studio.staging.mkdir(parents=True, exist_ok=True)
-    layout.begin(folder)
+    studio.layout.begin(beside, folder.resolve().name)
     courier = Courier(
         folder,
+        metadata_folder=beside,
         studio=studio,
         faults=acquisition.faults,
+        gain_scale=acquisition.gain_scale,
         seed=acquisition.seed,
         speed=speed,
     )
     paths = []
-    about = _about(acquisition) | {"gain_faults": courier.gain_faults}
+    about = _about(acquisition, chosen) | {"gain_faults": courier.gain_faults}
     with courier, TruthWriter(folder / TRUTH_NAME, about) as writer:
-        for entry, taken in _taken(studio, entries, workers):
+        for entry, taken in take_all(studio, entries, workers=workers):
             path, done = courier.deliver(entry, taken)
             writer.add(replace(taken.truth, faults=done))
             paths.append(path)
@@ -184,14 +205,67 @@ def simulate_acquisition(
     return paths
 
 
+def _check_folders(
+    folder: Path, metadata_folder: Path | None, acquisition: Acquisition
+) -> None:
+    if (folder / TRUTH_NAME).exists():
+        raise BadSettings(
+            f"{folder} holds an acquisition already.", hint="Choose another folder."
+        )
+    if metadata_folder is None:
+        return
+    if acquisition.layout == "plain":
+        raise BadSettings(
+            "Plain images have no metadata that could lie elsewhere.",
+            hint="Choose the layout epu or serialem.",
+        )
+    if metadata_folder.is_dir() and any(metadata_folder.iterdir()):
+        raise BadSettings(
+            f"{metadata_folder} is not empty.",
+            hint="Choose another folder for the metadata.",
+        )
+
+
+def _studio(
+    folder: Path, acquisition: Acquisition, entries: Sequence[Entry], device: Device
+) -> Studio:
+    return Studio(
+        staging=folder / _STAGING,
+        recipes=acquisition.recipes,
+        projectors=_projectors(acquisition),
+        output=acquisition.output,
+        super_resolution=acquisition.super_resolution,
+        is_gain_applied=acquisition.is_gain_applied,
+        layout=make_layout(
+            acquisition.layout,
+            output=acquisition.output,
+            recipes=acquisition.recipes,
+            entries=entries,
+            super_resolution=acquisition.super_resolution,
+            is_gain_applied=acquisition.is_gain_applied,
+        ),
+        seed=acquisition.seed,
+        device=device,
+    )
+
+
+def _plan(recipe: Recipe) -> FocusPlan:
+    return FocusPlan(
+        defocus_range_angst=recipe.defocus_range_angst,
+        phase_shift_range_deg=recipe.phase_shift_range_deg,
+    )
+
+
 def _projectors(acquisition: Acquisition) -> tuple[tuple[Projector, ...], ...]:
     """For each recipe, one for each species; those of equal pixels are made once."""
     made: dict[tuple[int, float], Projector] = {}
     for recipe in acquisition.recipes:
-        for index, atoms in enumerate(acquisition.atoms):
+        kinds = zip(recipe.species, acquisition.atoms, strict=True)
+        for index, (one, atoms) in enumerate(kinds):
             key = (index, recipe.pixel_size_angst)
             if key not in made:
-                made[key] = _projector(atoms, recipe.pixel_size_angst)
+                is_flat = one.sheet_angst is not None
+                made[key] = _projector(atoms, recipe.pixel_size_angst, is_flat=is_flat)
     return tuple(
         tuple(
             made[index, recipe.pixel_size_angst]
@@ -202,85 +276,53 @@ def _projectors(acquisition: Acquisition) -> tuple[tuple[Projector, ...], ...]:
 
 
 @functools.lru_cache(maxsize=2)
-def _projector(atoms: Atoms, pixel_size_angst: float) -> Projector:
+def _projector(atoms: Atoms, pixel_size_angst: float, *, is_flat: bool) -> Projector:
     reach_angst = float(np.linalg.norm(atoms.xyz_angst, axis=1).max())
     box_px = 2 * int(np.ceil(_BOX_DIAMETERS * reach_angst / pixel_size_angst))
-    volume = potential_volume(atoms, box_px=box_px, pixel_size_angst=pixel_size_angst)
-    return Projector(volume, pixel_size_angst=pixel_size_angst)
+    compute = projected_potential if is_flat else potential_volume
+    potential = compute(atoms, box_px=box_px, pixel_size_angst=pixel_size_angst)
+    return Projector(potential, pixel_size_angst=pixel_size_angst)
 
 
-def _about(acquisition: Acquisition) -> dict[str, Any]:
-    recipe = acquisition.recipes[0]
+def _about(acquisition: Acquisition, device: Device) -> dict[str, Any]:
+    first = acquisition.recipes[0]
+    has_gain = acquisition.output != "micrograph" and not acquisition.is_gain_applied
     return {
         "icestream": importlib.metadata.version("icestream"),
         "seed": acquisition.seed,
-        "shape": list(recipe.shape),
+        "device": device,
+        "shape": list(first.shape),
         "output": acquisition.output,
         "layout": acquisition.layout,
         "count": acquisition.count,
-        "species": [
-            {
-                "name": one.name,
-                "state": one.state,
-                "diameter_angst": one.diameter_angst,
-            }
-            for one in recipe.species
-        ],
-        "microscope": asdict(recipe.microscope),
+        "super_resolution": acquisition.super_resolution,
+        "gain_applied": acquisition.is_gain_applied,
+        "gain_scale": acquisition.gain_scale if has_gain else None,
+        "species": [_about_species(one) for one in first.species],
+        "grids": [_about_grid(one) for one in acquisition.recipes],
     }
 
 
-# The studio of a worker process; each takes one image at a time.
-_OWN: list[Studio] = []
+def _about_species(species: Species) -> dict[str, Any]:
+    preference = species.preference
+    return {
+        "name": species.name,
+        "state": species.state,
+        "diameter_angst": species.diameter_angst,
+        "share": species.share,
+        "preferred_share": preference.share if preference else 0.0,
+        "is_denatured": species.sheet_angst is not None,
+    }
 
 
-def _taken(
-    studio: Studio, entries: Sequence[Entry], workers: int
-) -> Iterator[tuple[Entry, Taken]]:
-    """Give exposures in order, each taken by some process; a few are taken ahead."""
-    if workers == 1:
-        for entry in entries:
-            yield entry, studio.take(entry)
-        return
-    studio.share_memory()
-    with ExitStack() as stack:
-        pool: Executor = stack.enter_context(
-            ProcessPoolExecutor(
-                workers,
-                mp_context=torch.multiprocessing.get_context("spawn"),
-                initializer=_move_in,
-                initargs=(studio, os.getpid()),
-            )
-        )
-        waiting: deque[tuple[Entry, Future[Taken]]] = deque()
-        stack.callback(_cancel, waiting)
-        for entry in entries:
-            waiting.append((entry, pool.submit(_take, entry)))
-            if len(waiting) >= 2 * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-
-
-def _cancel(waiting: deque[tuple[Entry, Future[Taken]]]) -> None:
-    for _, future in waiting:
-        future.cancel()
-
-
-def _move_in(studio: Studio, parent: int) -> None:
-    torch.set_num_threads(1)
-    _OWN.append(studio)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent: int) -> None:
-    """End this process when its parent has died without a word."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _take(entry: Entry) -> Taken:
-    return _OWN[0].take(entry)
+def _about_grid(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "pixel_size_angst": recipe.pixel_size_angst,
+        "frame_count": recipe.frame_count,
+        "dose_e_per_angst2": recipe.dose_e_per_angst2,
+        "particle_count": recipe.particle_count,
+        "defocus_range_angst": list(recipe.defocus_range_angst),
+        "phase_shift_range_deg": list(recipe.phase_shift_range_deg),
+        "tilt_deg": recipe.tilt_deg,
+        "microscope": asdict(recipe.microscope),
+    }

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from icestream.io import guarding_writes
-from icestream.simulate.instrument import MovieFormat, faults, write_gain
+from icestream.io import guarding_writes, replacing
+from icestream.simulate.instrument import faults, write_gain
+from icestream.simulate.layouts import GAIN_NAMES
 from icestream.simulate.replay import ArrivalMode, bring
-from icestream.simulate.sensor import flat_field_gain
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
-
-    import numpy as np
 
     from icestream.simulate.studio import Studio, Taken
     from icestream.simulate.timetable import Entry, FaultRates
@@ -32,12 +30,6 @@ _LATE_BY = 3  # exposures
 _CLOCK_SKEW_S = 7_200.0
 _WRITING_S = 2.0
 _MODES: tuple[ArrivalMode, ...] = ("grow", "rename", "preallocate")
-_FLAT_ELECTRONS_PER_PX = 400.0
-_GAIN_NAMES: dict[str, tuple[str, MovieFormat]] = {
-    "tiff": ("gain.mrc", "tiff"),
-    "mrc": ("gain.mrc", "mrc"),
-    "eer": ("gain.gain", "eer"),
-}
 
 
 class Courier:
@@ -47,10 +39,14 @@ class Courier:
     ----------
     folder
         Of the acquisition.
+    metadata_folder
+        Where what stands beside the images goes.
     studio
         Whose staging folder holds the files.
     faults
         Chances of those of the gain.
+    gain_scale
+        Size of the gain's file against the movie's.
     seed
         Of the acquisition.
     speed
@@ -61,12 +57,15 @@ class Courier:
         self,
         folder: Path,
         *,
+        metadata_folder: Path,
         studio: Studio,
         faults: FaultRates,
+        gain_scale: float,
         seed: int,
         speed: float | None,
     ) -> None:
-        self._folder, self._studio, self._speed = folder, studio, speed
+        self._folder, self._metadata_folder = folder, metadata_folder
+        self._studio, self._speed, self._gain_scale = studio, speed, gain_scale
         self._began_s = time.monotonic()
         self._late: list[tuple[int, Path]] = []
         self._last: Path | None = None
@@ -74,7 +73,6 @@ class Courier:
         draw = torch.rand(2, generator=generator).tolist()
         self._gain_is_late = draw[0] < faults.late_gain
         self._gain_is_turned = draw[1] < faults.turned_gain
-        self._generator = generator
 
     def __enter__(self) -> Self:
         if not self._gain_is_late:
@@ -91,8 +89,12 @@ class Courier:
     def gain_faults(self) -> list[str]:
         """What goes wrong with the gain reference."""
         told = {"late_gain": self._gain_is_late, "turned_gain": self._gain_is_turned}
-        has_gain = self._studio.output in _GAIN_NAMES
-        return [name for name, is_so in told.items() if is_so and has_gain]
+        return [name for name, is_so in told.items() if is_so and self._has_gain]
+
+    @property
+    def _has_gain(self) -> bool:
+        """Whether a gain reference lies beside the movies."""
+        return self._studio.output in GAIN_NAMES and not self._studio.is_gain_applied
 
     def deliver(self, entry: Entry, taken: Taken) -> tuple[Path, tuple[str, ...]]:
         """Deliver one exposure's files.
@@ -111,7 +113,7 @@ class Courier:
         staging = self._studio.staging
         image, target = staging / taken.truth.file, self._folder / taken.truth.file
         beside = taken.beside
-        fault = self._damage(entry.fault, image, beside)
+        fault = self._damage(entry, image, beside)
         self._bring(image, target, entry.number)
         if fault == "late_metadata":
             self._late += [(entry.number + _LATE_BY, one) for one in beside]
@@ -141,10 +143,13 @@ class Courier:
             image.unlink()
 
     def _move(self, path: Path) -> None:
-        target = self._folder / path
+        """Bring what stands beside an image, maybe to another file system."""
+        target, made = self._metadata_folder / path, self._studio.staging / path
         with guarding_writes(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            (self._studio.staging / path).replace(target)
+        with replacing(target) as temporary:
+            shutil.copyfile(made, temporary)
+        made.unlink()
 
     def _bring_late(self, number: int | None) -> None:
         """Bring what was held back until this exposure; all of it at the end."""
@@ -154,9 +159,10 @@ class Courier:
             self._late.remove(one)
 
     def _damage(
-        self, fault: str | None, image: Path, beside: tuple[Path, ...]
+        self, entry: Entry, image: Path, beside: tuple[Path, ...]
     ) -> str | None:
         """Do to a file what is done before it arrives; return what applies to it."""
+        fault = entry.fault
         match fault:
             case "truncated":
                 faults.truncate(image, share=_KEPT_SHARE)
@@ -167,15 +173,13 @@ class Courier:
             case "wrong_frame_count":
                 if self._studio.output == "micrograph":
                     return None
-                faults.drop_frames(image, count=max(1, self._frames() - 3))
+                frames = self._studio.recipes[entry.grid - 1].frame_count
+                faults.drop_frames(image, count=max(1, frames - 3))
             case "late_metadata" | "missing_metadata":
                 return fault if beside else None
             case "rewritten":
                 return fault if self._last is not None else None
         return fault
-
-    def _frames(self) -> int:
-        return self._studio.recipes[0].frame_count
 
     def _harm_delivered(self, fault: str | None, target: Path) -> None:
         """Do to a file what is done once it has arrived."""
@@ -191,20 +195,16 @@ class Courier:
             faults.rewrite(target, source=own)
 
     def _write_gain(self) -> None:
-        sensor = self._studio.sensor()
-        if sensor is None:
+        gain, output = self._studio.gain(), self._studio.output
+        if gain is None or output == "micrograph" or not self._has_gain:
             return
-        name, movie_format = _GAIN_NAMES[self._studio.output]
-        gain: np.ndarray = flat_field_gain(
-            sensor,
-            electrons_per_px=_FLAT_ELECTRONS_PER_PX,
-            generator=self._generator,
-        ).numpy()
         recipe = self._studio.recipes[0]
         write_gain(
-            self._folder / name,
-            gain,
-            movie_format=movie_format,
-            pixel_size_angst=recipe.pixel_size_angst / self._studio.super_resolution,
+            self._folder / GAIN_NAMES[output],
+            gain.cpu().numpy(),
+            movie_format=output,
+            pixel_size_angst=recipe.pixel_size_angst
+            / (self._studio.finer * self._gain_scale),
             is_mirrored=self._gain_is_turned,
+            scale=self._gain_scale,
         )

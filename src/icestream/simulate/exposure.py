@@ -66,7 +66,7 @@ class Recipe:
     particle_count
         Inside a well-filled image; exposures have half of that or more.
     defocus_range_angst, astigmatism_range_angst
-        Mean defocus and U - V, Å; drawn evenly.
+        Targets of the mean defocus, and U - V, Å; even.
     ice_range_angst
         Thickness in the middle of a hole, Å.
     touching_share
@@ -74,7 +74,7 @@ class Recipe:
     tilt_deg
         Of the stage.
     phase_shift_range_deg
-        Of a phase plate; (0, 0) for none.
+        Of a phase plate at a fresh place, and when it is moved on; (0, 0) for none.
     """
 
     shape: tuple[int, int]
@@ -162,6 +162,8 @@ def draw_exposure(
     seed: int,
     defect: Defect | None = None,
     filling: float = 1.0,
+    defocus_angst: float | None = None,
+    phase_shift_deg: float | None = None,
 ) -> Exposure:
     """Draw one exposure.
 
@@ -179,6 +181,9 @@ def draw_exposure(
     filling
         Density of the particles against a well-filled image, 0 to 1; from half of that
         to that is drawn.
+    defocus_angst, phase_shift_deg
+        Mean defocus and phase of the plate; ``None`` for anything in the recipe's
+        range.
 
     Returns
     -------
@@ -186,7 +191,7 @@ def draw_exposure(
         Complete; `icestream.simulate.compose` makes the scene.
     """
     generator = np.random.default_rng([seed, number])
-    optics = _draw_optics(generator, recipe)
+    optics = _draw_optics(generator, recipe, defocus_angst, phase_shift_deg)
     thickness_angst = generator.uniform(*recipe.ice_range_angst)
     if defect == "thick_ice":
         thickness_angst = generator.uniform(1_500, 2_500)
@@ -219,14 +224,22 @@ def draw_exposure(
     )
 
 
-def _draw_optics(generator: np.random.Generator, recipe: Recipe) -> Optics:
-    mean_angst = generator.uniform(*recipe.defocus_range_angst)
+def _draw_optics(
+    generator: np.random.Generator,
+    recipe: Recipe,
+    defocus_angst: float | None,
+    phase_shift_deg: float | None,
+) -> Optics:
+    any_angst = generator.uniform(*recipe.defocus_range_angst)
+    mean_angst = any_angst if defocus_angst is None else defocus_angst
     astigmatism_angst = generator.uniform(*recipe.astigmatism_range_angst)
+    angle_deg = generator.uniform(0, 180)
+    any_deg = generator.uniform(*recipe.phase_shift_range_deg)
     return Optics(
         defocus_u_angst=mean_angst + astigmatism_angst / 2,
         defocus_v_angst=mean_angst - astigmatism_angst / 2,
-        defocus_angle_deg=generator.uniform(0, 180),
-        phase_shift_deg=generator.uniform(*recipe.phase_shift_range_deg),
+        defocus_angle_deg=angle_deg,
+        phase_shift_deg=any_deg if phase_shift_deg is None else phase_shift_deg,
         tilt_deg=recipe.tilt_deg,
         tilt_axis_deg=generator.uniform(0, 180) if recipe.tilt_deg else 0.0,
     )

@@ -7,6 +7,7 @@ numbering starts anew: the same base name occurs twice.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,10 +46,24 @@ if TYPE_CHECKING:
     from icestream.simulate.timetable import Entry
     from icestream.simulate.truth import ExposureTruth
 
-__all__ = ["Layout", "LayoutName", "Output", "make_layout"]
+__all__ = [
+    "GAIN_NAMES",
+    "Layout",
+    "LayoutName",
+    "Output",
+    "finer_by",
+    "make_layout",
+]
 
 LayoutName: TypeAlias = Literal["plain", "epu", "serialem"]
 Output: TypeAlias = Literal["micrograph", "tiff", "eer", "mrc"]
+
+GAIN_NAMES: dict[Output, str] = {
+    "tiff": "gain.mrc",
+    "mrc": "gain.mrc",
+    "eer": "gain.gain",
+}
+"""Name of the gain reference of movies."""
 
 _STARTED_AT = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _SECONDS_A_MOVIE = 2.5
@@ -59,28 +74,47 @@ _ENDINGS: dict[Output, str] = {
     "mrc": "_frames.mrc",
 }
 _PICTURE_PX = 512
+# Nominal magnifications of a column, and what each times the pixel size is.
+_MAGNIFICATIONS = (
+    *(8_700, 11_500, 15_000, 19_500, 26_000, 33_000, 42_000, 53_000, 64_000),
+    *(81_000, 105_000, 130_000, 165_000, 215_000, 270_000, 350_000),
+)
+_NOMINAL_ANGST = {"K3": 87_000.0, "Falcon": 121_000.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Common:
     output: Output
     recipes: tuple[Recipe, ...]
+    firsts: dict[int, int]
+    finer: int
+    is_gain_applied: bool
+
+    @property
+    def gain_name(self) -> str:
+        """Name of the gain's file; empty where the images are corrected."""
+        return "" if self.is_gain_applied else GAIN_NAMES.get(self.output, "")
+
+    def magnification(self, recipe: Recipe) -> int:
+        """Return the nominal magnification that comes nearest to the pixel size."""
+        nominal_angst = _NOMINAL_ANGST["Falcon" if self.output == "eer" else "K3"]
+        exact = nominal_angst / recipe.pixel_size_angst
+        return min(_MAGNIFICATIONS, key=lambda step: abs(math.log(step / exact)))
 
     def grid_folder(self, entry: Entry) -> Path:
         """Return the folder of its grid; several grids have one each."""
         return Path(f"grid{entry.grid}") if len(self.recipes) > 1 else Path()
 
-    def number_on_grid(self, entry: Entry, entries: Sequence[Entry]) -> int:
+    def number_on_grid(self, entry: Entry) -> int:
         """Return its number on its grid, from 1."""
-        first = next(one.number for one in entries if one.grid == entry.grid)
-        return entry.number - first + 1
+        return entry.number - self.firsts[entry.grid] + 1
 
 
 class Layout(Protocol):
     """Names the files of exposures and writes what stands beside them."""
 
-    def begin(self, root: Path) -> None:
-        """Write what is there before the first exposure."""
+    def begin(self, root: Path, name: str) -> None:
+        """Write what is there before the first exposure of a session of that name."""
 
     def image(self, entry: Entry) -> Path:
         """Return the path of an image or movie, relative to the acquisition."""
@@ -91,12 +125,28 @@ class Layout(Protocol):
         """Write what stands beside an image; return its paths, relative to root."""
 
 
+def finer_by(output: Output, super_resolution: int) -> int:
+    """Return how many pixels a file has for each of the recipe, along an axis.
+
+    Parameters
+    ----------
+    output
+        Movies alone keep it: single electrons have places within a pixel, and a
+        micrograph is binned.
+    super_resolution
+        1 or 2.
+    """
+    return super_resolution if output in ("tiff", "mrc") else 1
+
+
 def make_layout(
     name: LayoutName,
     *,
     output: Output,
     recipes: tuple[Recipe, ...],
     entries: Sequence[Entry],
+    super_resolution: int = 1,
+    is_gain_applied: bool = False,
 ) -> Layout:
     """Make a layout.
 
@@ -110,15 +160,25 @@ def make_layout(
         One for each grid.
     entries
         The whole timetable.
+    super_resolution
+        2 for frames on a grid twice as fine.
+    is_gain_applied
+        Whether movies are corrected and have no gain reference.
     """
-    common = _Common(output=output, recipes=recipes)
+    common = _Common(
+        output=output,
+        recipes=recipes,
+        firsts={one.grid: one.number for one in reversed(entries)},
+        finer=finer_by(output, super_resolution),
+        is_gain_applied=is_gain_applied or output == "micrograph",
+    )
     match name:
         case "plain":
-            return _Plain(common, entries)
+            return _Plain(common)
         case "epu":
             return _Epu(common, entries)
         case "serialem":
-            return _Serialem(common, entries)
+            return _Serialem(common)
 
 
 def _taken_at(entry: Entry) -> datetime:
@@ -128,14 +188,14 @@ def _taken_at(entry: Entry) -> datetime:
 class _Plain:
     """``FoilHole_0001.mrc`` and so on."""
 
-    def __init__(self, common: _Common, entries: Sequence[Entry]) -> None:
-        self._common, self._entries = common, entries
+    def __init__(self, common: _Common) -> None:
+        self._common = common
 
-    def begin(self, root: Path) -> None:
+    def begin(self, root: Path, name: str) -> None:
         """Nothing is there before."""
 
     def image(self, entry: Entry) -> Path:
-        number = self._common.number_on_grid(entry, self._entries)
+        number = self._common.number_on_grid(entry)
         name = f"FoilHole_{number:04d}{_ENDINGS[self._common.output]}"
         return self._common.grid_folder(entry) / name
 
@@ -148,14 +208,14 @@ class _Plain:
 class _Serialem:
     """Frame sets, each with an mdoc."""
 
-    def __init__(self, common: _Common, entries: Sequence[Entry]) -> None:
-        self._common, self._entries = common, entries
+    def __init__(self, common: _Common) -> None:
+        self._common = common
 
-    def begin(self, root: Path) -> None:
+    def begin(self, root: Path, name: str) -> None:
         """Nothing is there before."""
 
     def image(self, entry: Entry) -> Path:
-        number = self._common.number_on_grid(entry, self._entries)
+        number = self._common.number_on_grid(entry)
         name = frame_set_name("frames", number, taken_at=_taken_at(entry))
         ending = {"tiff": ".tif", "eer": ".eer"}.get(self._common.output, ".mrc")
         return self._common.grid_folder(entry) / "frames" / f"{name}{ending}"
@@ -164,6 +224,7 @@ class _Serialem:
         self, root: Path, entry: Entry, truth: ExposureTruth, picture: NDArray[np.uint8]
     ) -> list[Path]:
         recipe = self._common.recipes[entry.grid - 1]
+        finer, defocus_um = self._common.finer, _target_um(entry)
         image = self.image(entry)
         mdoc = image.with_name(f"{image.name}.mdoc")
         x_um, y_um, z_um = entry.stage_um
@@ -173,25 +234,28 @@ class _Serialem:
             frame_count=truth.frame_count,
             dose_e_per_angst2=truth.dose_e_per_angst2,
             exposure_s=_SECONDS_A_MOVIE,
-            pixel_size_angst=recipe.pixel_size_angst,
-            shape=recipe.shape,
+            pixel_size_angst=recipe.pixel_size_angst / finer,
+            shape=(finer * recipe.shape[0], finer * recipe.shape[1]),
+            binning=1 / finer,
+            gain_reference=self._common.gain_name,
             dose_rate_e_per_px_s=truth.dose_e_per_angst2
             * recipe.pixel_size_angst**2
             / _SECONDS_A_MOVIE,
-            defocus_um=-_micrometre(truth),
-            target_defocus_um=-round(_micrometre(truth), 1),
+            # The lens shows what it was set to.
+            defocus_um=-defocus_um,
+            target_defocus_um=-defocus_um,
             stage_um=(x_um, y_um, z_um),
             tilt_deg=truth.tilt_deg,
             image_shift_um=entry.image_shift_um,
+            magnification=self._common.magnification(recipe),
             hole_and_position=f"{entry.hole}-{entry.area}",
         )
         write_mdoc(root / mdoc, [exposure], voltage_kv=truth.voltage_kv)
         return [mdoc]
 
 
-def _micrometre(truth: ExposureTruth) -> float:
-    mean_angst = (truth.defocus_u_angst + truth.defocus_v_angst) / 2
-    return micrometre_from_angst(mean_angst)
+def _target_um(entry: Entry) -> float:
+    return micrometre_from_angst(entry.target_defocus_angst)
 
 
 class _Epu:
@@ -201,10 +265,11 @@ class _Epu:
         self._common, self._entries = common, entries
         self._camera = FALCON_4I if common.output == "eer" else K3
 
-    def begin(self, root: Path) -> None:
+    def begin(self, root: Path, name: str) -> None:
         for grid in sorted({one.grid for one in self._entries}):
             entries = [one for one in self._entries if one.grid == grid]
-            self._begin_grid(root / self._common.grid_folder(entries[0]), entries)
+            folder = self._common.grid_folder(entries[0])
+            self._begin_grid(root / folder, entries, (Path(name) / folder).name)
 
     def image(self, entry: Entry) -> Path:
         folder, name = self._common.grid_folder(entry), self._name(entry)
@@ -224,7 +289,7 @@ class _Epu:
         return exposure_name(
             2_000_000 + entry.hole,
             3_000_000 + entry.area,
-            entry.number,
+            self._common.number_on_grid(entry),
             taken_at=_taken_at(entry),
         )
 
@@ -240,7 +305,12 @@ class _Epu:
             dose_e_per_angst2=dose,
             dose_on_camera_e_per_px=dose * recipe.pixel_size_angst**2,
             fraction_count=recipe.frame_count if is_movie else None,
-            applied_defocus_angst=round(_micrometre(truth), 1) * 1e4 if truth else 0.0,
+            applied_defocus_angst=entry.target_defocus_angst if truth else 0.0,
+            is_phase_plate_used=any(recipe.phase_shift_range_deg),
+            is_gain_applied=self._common.is_gain_applied,
+            gain_reference=self._common.gain_name
+            if self._common.output == "eer"
+            else "",
             stage_um=entry.stage_um,
             stage_tilt_deg=(truth.tilt_deg if truth else 0.0, 0.0),
             beam_shift=(
@@ -249,9 +319,10 @@ class _Epu:
             ),
             image_shift=entry.image_shift_um,
             voltage_kv=recipe.microscope.voltage_kv,
+            magnification=self._common.magnification(recipe),
         )
 
-    def _begin_grid(self, folder: Path, entries: Sequence[Entry]) -> None:
+    def _begin_grid(self, folder: Path, entries: Sequence[Entry], name: str) -> None:
         squares = [
             self._square(folder, [one for one in entries if one.square == square])
             for square in sorted({one.square for one in entries})
@@ -271,7 +342,7 @@ class _Epu:
         )
         session = EpuSession(
             session_id=1,
-            name=folder.resolve().name,
+            name=name,
             started_at=_STARTED_AT,
             square_ids=tuple(one.square_id for one in squares),
         )

@@ -37,6 +37,7 @@ __all__ = [
     "VOLT_ANGST2",
     "atomic_potential",
     "potential_volume",
+    "projected_potential",
 ]
 
 VOLT_ANGST2 = 47.877645
@@ -134,35 +135,88 @@ def potential_volume(
     below 0.2 % at 2/3 of the Nyquist frequency.
     """
     _check_box(atoms, box_px, pixel_size_angst)
-    fine_px = _OVERSAMPLING * box_px
     place = torch.as_tensor(atoms.xyz_angst, device=device, dtype=torch.float32)
-    place = place.flip(1) * (_OVERSAMPLING / pixel_size_angst)
-    cells, shares = _spread(place, fine_px)
-    half = torch.fft.rfftfreq(box_px, pixel_size_angst, device=device)
-    whole = torch.fft.fftfreq(box_px, pixel_size_angst, device=device)
-    g2 = (
-        whole.square()[:, None, None]
-        + whole.square()[None, :, None]
-        + half.square()[None, None, :]
+    return _on_grid(
+        atoms,
+        place.flip(1),
+        box_px,
+        pixel_size_angst,
+        b_extra_angst2,
+        ice_potential_volt,
     )
+
+
+def projected_potential(
+    atoms: Atoms,
+    *,
+    box_px: int,
+    pixel_size_angst: float,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Compute the potential of atoms in ice, summed along z.
+
+    Parameters
+    ----------
+    atoms, box_px, pixel_size_angst, device
+        As `potential_volume` has them; along z atoms may lie anywhere.
+
+    Returns
+    -------
+    Tensor
+        ``(y, x)`` float32, V: what `potential_volume` gives, summed along z, at a small
+        part of the cost.
+
+    Raises
+    ------
+    BadSettings
+        An odd box, or an atom outside.
+    """
+    flat = atoms.xyz_angst[:, :2]
+    _check_box(atoms, box_px, pixel_size_angst, dimensions=2)
+    place = torch.as_tensor(flat, device=device, dtype=torch.float32)
+    in_volt_angst = _on_grid(
+        atoms, place.flip(1), box_px, pixel_size_angst, 0.0, ICE_POTENTIAL_VOLT
+    )
+    return in_volt_angst / pixel_size_angst
+
+
+def _on_grid(
+    atoms: Atoms,
+    place_angst: Tensor,
+    box_px: int,
+    pixel_size_angst: float,
+    b_extra_angst2: float,
+    ice_potential_volt: float,
+) -> Tensor:
+    """Return the potential of atoms at ``(n, d)`` places, on a grid of d dimensions."""
+    device, dimensions = place_angst.device, place_angst.shape[1]
+    fine_px = _OVERSAMPLING * box_px
+    cells, shares = _spread(place_angst * (_OVERSAMPLING / pixel_size_angst), fine_px)
+    whole = torch.fft.fftfreq(box_px, pixel_size_angst, device=device).square()
+    half = torch.fft.rfftfreq(box_px, pixel_size_angst, device=device).square()
+    g2 = whole
+    for axis in range(1, dimensions):
+        g2 = g2[..., None] + (half if axis == dimensions - 1 else whole)
     weights, g2_nodes, shapes = _few_profiles(
         atoms, float(g2.max()), b_extra_angst2, ice_potential_volt
     )
     spectrum = torch.zeros(g2.shape, dtype=torch.complex64, device=device)
     for weight, shape in zip(weights.T, shapes, strict=True):
-        density = torch.zeros(fine_px**3, device=device)
+        density = torch.zeros(fine_px**dimensions, device=device)
         amount = torch.as_tensor(weight, dtype=torch.float32, device=device)
         density.index_add_(0, cells.reshape(-1), (shares * amount[:, None]).reshape(-1))
-        part = _cropped(torch.fft.rfftn(density.reshape((fine_px,) * 3)), box_px)
-        spectrum += part * _looked_up(shape, g2_nodes, g2)
-    spectrum *= _spline_correction(box_px, device)
-    volume = torch.fft.irfftn(spectrum, s=(box_px,) * 3)
-    centred: Tensor = torch.fft.fftshift(volume) / pixel_size_angst**3
+        fine = torch.fft.rfftn(density.reshape((fine_px,) * dimensions))
+        spectrum += _cropped(fine, box_px) * _looked_up(shape, g2_nodes, g2)
+    spectrum *= _spline_correction(box_px, dimensions, device)
+    volume = torch.fft.irfftn(spectrum, s=(box_px,) * dimensions)
+    centred: Tensor = torch.fft.fftshift(volume) / pixel_size_angst**dimensions
     return centred
 
 
-def _check_box(atoms: Atoms, box_px: int, pixel_size_angst: float) -> None:
-    reach_angst = float(np.abs(atoms.xyz_angst).max())
+def _check_box(
+    atoms: Atoms, box_px: int, pixel_size_angst: float, *, dimensions: int = 3
+) -> None:
+    reach_angst = float(np.abs(atoms.xyz_angst[:, :dimensions]).max())
     if box_px < 2 or box_px % 2 or pixel_size_angst * (box_px / 2 - 1) < reach_angst:
         raise BadSettings(
             f"Atoms that reach {reach_angst:.0f} Å from the origin need an even box of"
@@ -221,16 +275,17 @@ def _few_profiles(
 
 
 def _spread(place: Tensor, side_px: int) -> tuple[Tensor, Tensor]:
-    """Return flat cells and shares, ``(n, 64)``, of points on a periodic grid."""
+    """Return flat cells and shares, ``(n, 4**d)``, of points on a periodic grid."""
     corner = torch.floor(place)
     steps = torch.arange(-1, _SPLINE_SUPPORT - 1, device=place.device)
     share = _cubic_spline((place - corner)[..., None] - steps)
     cell = (corner.long()[..., None] + steps) % side_px
-    z, y, x = cell.unbind(1)
-    cells = (z[:, :, None, None] * side_px + y[:, None, :, None]) * side_px
-    shares = share[:, 0, :, None, None] * share[:, 1, None, :, None]
-    shares = shares * share[:, 2, None, None, :]
-    return (cells + x[:, None, None, :]).flatten(1), shares.flatten(1)
+    cells, shares = cell[:, 0], share[:, 0]
+    for axis in range(1, place.shape[1]):
+        along = (len(place), *(1,) * axis, -1)
+        cells = cells[..., None] * side_px + cell[:, axis].reshape(along)
+        shares = shares[..., None] * share[:, axis].reshape(along)
+    return cells.flatten(1), shares.flatten(1)
 
 
 def _cubic_spline(distance: Tensor) -> Tensor:
@@ -240,18 +295,20 @@ def _cubic_spline(distance: Tensor) -> Tensor:
     return torch.where(r < 1, near, far)
 
 
-def _spline_correction(box_px: int, device: torch.device | str | None) -> Tensor:
+def _spline_correction(box_px: int, dimensions: int, device: torch.device) -> Tensor:
     fine_px = _OVERSAMPLING * box_px
     whole = torch.sinc(torch.fft.fftfreq(box_px, device=device) * (box_px / fine_px))
     half = torch.sinc(torch.fft.rfftfreq(box_px, device=device) * (box_px / fine_px))
-    product = whole[:, None, None] * whole[None, :, None] * half[None, None, :]
+    product = whole
+    for axis in range(1, dimensions):
+        product = product[..., None] * (half if axis == dimensions - 1 else whole)
     return product ** (-_SPLINE_SUPPORT)
 
 
 def _cropped(spectrum: Tensor, side_px: int) -> Tensor:
     """Drop the frequencies beyond those of a smaller even grid, and its edge's."""
     half = side_px // 2
-    for axis in (0, 1):
+    for axis in range(spectrum.ndim - 1):
         low = spectrum.narrow(axis, 0, half)
         high = spectrum.narrow(axis, spectrum.shape[axis] - half, half).clone()
         high.select(axis, 0).zero_()  # the edge has no partner of the other sign

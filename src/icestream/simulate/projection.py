@@ -33,7 +33,8 @@ class Projector:
     ----------
     volume
         ``(n, n, n)`` real volume as z, y, x, n even; its centre is voxel ``n // 2`` of
-        each axis. Device and result follow it.
+        each axis. Or ``(n, n)``, its sum along z: does for what lies flat and is seen
+        from above or below alone. Device and result follow it.
     pixel_size_angst
         Å/px.
     padding
@@ -45,7 +46,7 @@ class Projector:
     Raises
     ------
     BadSettings
-        Not a cube with an even side, or a padding below 1.
+        Not a cube or square with an even side, or a padding below 1.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class Projector:
         side = volume.shape[-1]
         if padding is None:
             padding = min(max(_USUAL_PADDED_PX / side, 2.0), 4.0)
-        if volume.shape != (side,) * 3 or side % 2 or padding < 1:
+        is_even = set(volume.shape) == {side} and side % 2 == 0
+        if not is_even or volume.ndim not in (2, 3) or padding < 1:
             raise BadSettings(
                 f"A volume of {tuple(volume.shape)} px padded {padding} times cannot be"
                 " projected.",
-                hint="Give a cube with an even side and a padding of 1 or more.",
+                hint="Give a cube or square with an even side and a padding of 1 or more.",
             )
         self.box_px = side
         self.pixel_size_angst = pixel_size_angst
@@ -68,6 +70,10 @@ class Projector:
     def share_memory(self) -> None:
         """Let other processes on this machine use the volume without a copy."""
         self._spectrum.share_memory_()  # type: ignore[no-untyped-call]
+
+    def move_to(self, device: torch.device | str) -> None:
+        """Move the volume to a device, where it stays."""
+        self._spectrum = self._spectrum.to(device)
 
     def slices(self, rotations: Tensor) -> Tensor:
         """Compute the transforms of projections.
@@ -120,12 +126,14 @@ class Projector:
         place = place * (self._padded_px / self.box_px)
         sign = torch.where(place[..., :1] < 0, -1.0, 1.0)
         place = place * sign
+        dimensions = self._spectrum.ndim - 1
         # x goes from 0 to half, y and z from -half to half; grid_sample wants -1 to 1.
         x = place[..., 0] * (2 / half) - 1
-        grid = torch.stack([x, place[..., 1] / half, place[..., 2] / half], dim=-1)
+        rest = [place[..., axis] / half for axis in range(1, dimensions)]
+        grid = torch.stack([x, *rest], dim=-1)
         values = grid_sample(
             self._spectrum[None],
-            grid.flatten(0, 1)[None, None, None],
+            grid.flatten(0, 1)[(None,) * dimensions],
             mode="bilinear",
             align_corners=True,
         )
@@ -157,15 +165,17 @@ def shifted(spectra: Tensor, shifts_px: Tensor) -> Tensor:
 
 def _padded_spectrum(volume: Tensor, padded_px: int) -> Tensor:
     """Return ``(2, p + 1, p + 1, p // 2 + 1)``: real and imaginary, 0 in the middle."""
-    side = volume.shape[-1]
+    side, dimensions = volume.shape[-1], volume.ndim
     offset = torch.arange(side, device=volume.device) - side // 2
     kernel = torch.sinc(offset / padded_px).square().to(volume)
-    flat = volume / (kernel[:, None, None] * kernel[:, None] * kernel)
+    product = kernel
+    for _ in range(1, dimensions):
+        product = product[..., None] * kernel
     before = padded_px // 2 - side // 2
-    padded = pad(flat, (before, padded_px - side - before) * 3)
-    spectrum = torch.fft.rfftn(torch.fft.ifftshift(padded))
-    spectrum = torch.fft.fftshift(spectrum, dim=(0, 1))
+    padded = pad(volume / product, (before, padded_px - side - before) * dimensions)
+    others = tuple(range(dimensions - 1))
+    spectrum = torch.fft.fftshift(torch.fft.rfftn(torch.fft.ifftshift(padded)), others)
     # The highest frequency once more at the other end: no cell lacks its neighbour.
-    spectrum = torch.cat([spectrum, spectrum[:1]], dim=0)
-    spectrum = torch.cat([spectrum, spectrum[:, :1]], dim=1)
-    return torch.view_as_real(spectrum).permute(3, 0, 1, 2).contiguous()
+    for axis in others:
+        spectrum = torch.cat([spectrum, spectrum.narrow(axis, 0, 1)], dim=axis)
+    return torch.view_as_real(spectrum).movedim(-1, 0).contiguous()

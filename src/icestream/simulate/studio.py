@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
 
+from icestream.domain.errors import BadSettings
 from icestream.io import guarding_writes, write_mrc
 from icestream.simulate.camera import Camera, take_events, take_frames, take_micrograph
 from icestream.simulate.compose import ComposedScene, compose_scene
@@ -27,7 +29,8 @@ from icestream.simulate.instrument import (
     write_mrc_movie,
     write_tiff_movie,
 )
-from icestream.simulate.sensor import Sensor, simulate_sensor
+from icestream.simulate.layouts import finer_by
+from icestream.simulate.sensor import Sensor, flat_field_gain, simulate_sensor
 from icestream.simulate.truth import ExposureTruth
 
 if TYPE_CHECKING:
@@ -35,19 +38,46 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Generator
+    from torch import Generator, Tensor
 
     from icestream.simulate.layouts import Layout, Output
     from icestream.simulate.optics import Optics
     from icestream.simulate.projection import Projector
     from icestream.simulate.timetable import Entry
 
-__all__ = ["Studio", "Taken"]
+__all__ = ["Device", "DeviceChoice", "Studio", "Taken", "chosen_device"]
+
+Device: TypeAlias = Literal["cpu", "cuda"]
+DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 _LATTICE, _MASK_PARTS = 9, 32
 _RAW_FRAMES_A_FRAME = 40
 _COMA_MRAD = 0.04  # axial coma for each beam shift of a cluster's rim
 _PICTURE_PX = 512
+_FLAT_ELECTRONS_PER_PX = 400.0
+_MOST_BYTES_OF_A_TIFF = 4_000_000_000
+
+
+def chosen_device(choice: DeviceChoice) -> Device:
+    """Return where images are computed.
+
+    Parameters
+    ----------
+    choice
+        ``auto`` is a GPU where there is one.
+
+    Raises
+    ------
+    BadSettings
+        There is no GPU that could be used.
+    """
+    has_gpu = torch.cuda.is_available()
+    if choice == "cuda" and not has_gpu:
+        raise BadSettings(
+            f"There is no CUDA device that this PyTorch can use ({torch.__version__}).",
+            hint="Leave the device out, or say cpu.",
+        )
+    return "cuda" if has_gpu and choice != "cpu" else "cpu"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +102,14 @@ class Studio:
         What is made.
     super_resolution
         1 or 2.
+    is_gain_applied
+        Frames are multiplied by the gain reference.
     layout
         Names the files.
     seed
         Of the acquisition.
+    device
+        Where images are computed; the volumes lie on the CPU until they are used.
     """
 
     staging: Path
@@ -83,8 +117,15 @@ class Studio:
     projectors: tuple[tuple[Projector, ...], ...]
     output: Output
     super_resolution: int
+    is_gain_applied: bool
     layout: Layout
     seed: int
+    device: Device
+
+    @property
+    def finer(self) -> int:
+        """Pixels of a frame for each of the recipe, along an axis."""
+        return finer_by(self.output, self.super_resolution)
 
     def share_memory(self) -> None:
         """Let processes on this machine use the volumes without a copy."""
@@ -96,8 +137,15 @@ class Studio:
         if self.output == "micrograph":
             return None
         height, width = self.recipes[0].shape
-        size = (height * self.super_resolution, width * self.super_resolution)
-        return _sensor(size, self.seed)
+        size = (height * self.finer, width * self.finer)
+        return _sensor(size, self.seed, self.device)
+
+    def gain(self) -> Tensor | None:
+        """Return the measured gain reference; none where there is no sensor."""
+        sensor = self.sensor()
+        if sensor is None:
+            return None
+        return _gain(tuple(sensor.sensitivity.shape), self.seed, self.device)
 
     def take(self, entry: Entry) -> Taken:
         """Take an exposure; its image and what stands beside it lie in `staging` then.
@@ -114,16 +162,19 @@ class Studio:
             seed=self.seed,
             defect=entry.defect,
             filling=entry.filling,
+            defocus_angst=entry.defocus_angst,
+            phase_shift_deg=entry.phase_shift_deg,
         )
         exposure = replace(
             exposure,
             optics=_with_coma(exposure, entry),
             dose_share=exposure.dose_share * entry.beam_share,
         )
-        generator = torch.Generator().manual_seed(exposure.seed)
-        composed = compose_scene(
-            exposure, recipe, self.projectors[entry.grid - 1], generator=generator
-        )
+        generator = torch.Generator(self.device).manual_seed(exposure.seed)
+        projectors = self.projectors[entry.grid - 1]
+        for one in projectors:
+            one.move_to(self.device)
+        composed = compose_scene(exposure, recipe, projectors, generator=generator)
         path = self.staging / self.layout.image(entry)
         with guarding_writes(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +203,7 @@ class Studio:
             sensor=self.sensor(),
             super_resolution=self.super_resolution,
         )
-        pixel_angst = recipe.pixel_size_angst / self.super_resolution
+        pixel_angst = recipe.pixel_size_angst / self.finer
         album = _Album()
         if self.output == "micrograph":
             image = take_micrograph(
@@ -161,7 +212,7 @@ class Studio:
             album.add(image)
             write_mrc(
                 path,
-                image.numpy(),
+                image.cpu().numpy(),
                 pixel_size_angst=recipe.pixel_size_angst,
                 dtype=np.uint16,
             )
@@ -177,17 +228,36 @@ class Studio:
                 ),
             )
         else:
-            frames = (
-                album.add(one).numpy()
+            frames = self._developed(
+                album.add(one)
                 for one in take_frames(
                     composed, exposure, recipe, camera, generator=generator
                 )
             )
             if self.output == "tiff":
-                write_tiff_movie(path, frames, rows_per_strip=128)
+                self._write_tiff(path, frames, recipe)
             else:
                 write_mrc_movie(path, frames, pixel_size_angst=pixel_angst)
         return album.picture()
+
+    def _developed(self, frames: Iterator[Tensor]) -> Iterator[NDArray[np.generic]]:
+        """Give counts as they are, or multiplied by the gain reference."""
+        gain = self.gain() if self.is_gain_applied else None
+        for frame in frames:
+            yield (frame if gain is None else frame * gain).cpu().numpy()
+
+    def _write_tiff(
+        self, path: Path, frames: Iterator[NDArray[np.generic]], recipe: Recipe
+    ) -> None:
+        # What was multiplied does not become smaller by LZW, but larger.
+        pixels = self.finer**2 * math.prod(recipe.shape) * recipe.frame_count
+        write_tiff_movie(
+            path,
+            frames,
+            rows_per_strip=128,
+            compression="none" if self.is_gain_applied else "lzw",
+            is_big=self.is_gain_applied and 4 * pixels > _MOST_BYTES_OF_A_TIFF,
+        )
 
     def _truth(
         self, entry: Entry, exposure: Exposure, recipe: Recipe, mask: torch.Tensor
@@ -198,6 +268,7 @@ class Studio:
             number=entry.number,
             file=self.layout.image(entry).as_posix(),
             taken_at_s=entry.taken_at_s,
+            grid=entry.grid,
             square=entry.square,
             hole=entry.hole,
             beam_group=entry.beam_group,
@@ -209,6 +280,7 @@ class Studio:
             amplitude_contrast=microscope.amplitude_contrast,
             frame_count=recipe.frame_count,
             dose_e_per_angst2=recipe.dose_e_per_angst2 * exposure.dose_share,
+            target_defocus_angst=entry.target_defocus_angst,
             defocus_u_angst=optics.defocus_u_angst,
             defocus_v_angst=optics.defocus_v_angst,
             defocus_angle_deg=optics.defocus_angle_deg,
@@ -240,7 +312,7 @@ class _Album:
         """Return it in 8 bit, from the 1st to the 99th percentile."""
         if self._sum is None:
             return np.zeros((_PICTURE_PX, _PICTURE_PX), dtype=np.uint8)
-        values = self._sum.numpy()
+        values = self._sum.cpu().numpy()
         low, high = np.percentile(values, [1, 99])
         scaled = (values - low) / max(float(high - low), 1e-6)
         picture: NDArray[np.uint8] = (255 * scaled.clip(0, 1)).astype(np.uint8)
@@ -256,7 +328,7 @@ def _event_frames(
     album: _Album,
 ) -> Iterator[EventFrame]:
     """Give raw frames; their number differs by a few from one exposure to the next."""
-    spare = int(torch.randint(0, 5, (1,), generator=generator))
+    spare = int(torch.randint(0, 5, (1,), generator=generator, device=generator.device))
     batches = take_events(
         composed,
         exposure,
@@ -267,12 +339,10 @@ def _event_frames(
     )
     left = recipe.frame_count * _RAW_FRAMES_A_FRAME - spare
     for events in batches:
-        counts = torch.bincount(
-            events.pixel.long(), minlength=int(np.prod(recipe.shape))
-        )
+        counts = torch.bincount(events.pixel.long(), minlength=math.prod(recipe.shape))
         album.add(counts.reshape(recipe.shape))
-        pixel = events.pixel.numpy()
-        quarter = (4 * events.sub_y + events.sub_x).numpy()
+        pixel = events.pixel.cpu().numpy()
+        quarter = (4 * events.sub_y + events.sub_x).cpu().numpy()
         starts = events.starts.tolist()
         for first, last in itertools.pairwise(starts):
             if left <= 0:
@@ -282,8 +352,22 @@ def _event_frames(
 
 
 @functools.lru_cache(maxsize=2)
-def _sensor(shape: tuple[int, int], seed: int) -> Sensor:
-    return simulate_sensor(shape, generator=torch.Generator().manual_seed(seed))
+def _sensor(shape: tuple[int, int], seed: int, device: Device) -> Sensor:
+    """Return the same sensor, whatever the device."""
+    sensor = simulate_sensor(shape, generator=torch.Generator().manual_seed(seed))
+    return Sensor(
+        **{one.name: getattr(sensor, one.name).to(device) for one in fields(sensor)}
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _gain(shape: tuple[int, int], seed: int, device: Device) -> Tensor:
+    reference = flat_field_gain(
+        _sensor(shape, seed, "cpu"),
+        electrons_per_px=_FLAT_ELECTRONS_PER_PX,
+        generator=torch.Generator().manual_seed(seed + 2),
+    )
+    return reference.to(device)
 
 
 def _with_coma(exposure: Exposure, entry: Entry) -> Optics:
@@ -310,5 +394,5 @@ def _thickness_lattice(exposure: Exposure, recipe: Recipe) -> NDArray[np.float32
 
 def _shares(mask: torch.Tensor) -> NDArray[np.float32]:
     parts = torch.nn.functional.adaptive_avg_pool2d(mask[None].float(), _MASK_PARTS)
-    shares: NDArray[np.float32] = parts[0].numpy()
+    shares: NDArray[np.float32] = parts[0].cpu().numpy()
     return shares

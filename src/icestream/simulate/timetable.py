@@ -17,8 +17,10 @@ from ruamel.yaml.error import YAMLError
 
 from icestream.domain.errors import BadSettings
 from icestream.simulate.exposure import Defect
+from icestream.simulate.focus import FocusPlan, draw_focus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
 
@@ -164,6 +166,10 @@ class Entry:
         Of the square: thickness against the recipe's, density of the particles, 0 to 1.
     beam_share
         Brightness of the gun, 1 just after a flash.
+    target_defocus_angst, defocus_error_angst
+        What was asked for (> 0 is underfocus), and how much more it is, Å.
+    phase_shift_deg
+        Of the phase plate; 0 without one.
     defect
         What is wrong with the exposure.
     fault
@@ -182,8 +188,16 @@ class Entry:
     ice_factor: float
     filling: float
     beam_share: float
+    target_defocus_angst: float
+    defocus_error_angst: float
+    phase_shift_deg: float
     defect: Defect | None
     fault: str | None
+
+    @property
+    def defocus_angst(self) -> float:
+        """Mean defocus at the middle of image and ice, Å."""
+        return self.target_defocus_angst + self.defocus_error_angst
 
 
 @dataclass(slots=True)
@@ -207,7 +221,7 @@ def draw_timetable(
     timing: Timing | None = None,
     defect_share: float = 0.1,
     faults: FaultRates | None = None,
-    grids: int = 1,
+    plans: Sequence[FocusPlan] = (FocusPlan(),),
     seed: int = 0,
 ) -> list[Entry]:
     """Draw when and where exposures are taken.
@@ -222,8 +236,8 @@ def draw_timetable(
         Share of bad exposures, of all kinds alike; squares differ.
     faults
         What is done to files; nothing if absent.
-    grids
-        The exposures are shared out to so many grids, one after the other.
+    plans
+        One for each grid; the exposures are shared out to them, one after the other.
     seed
         The same seed and values give the same timetable; its beginning does not depend
         on ``count`` where there is one grid.
@@ -238,6 +252,7 @@ def draw_timetable(
     BadSettings
         No exposure or grid, or a share outside 0 to 1.
     """
+    grids = len(plans)
     if count < 1 or not 1 <= grids <= count or not 0 <= defect_share <= 1:
         raise BadSettings(
             f"{count} exposures on {grids} grids with a share of {defect_share:g} bad "
@@ -246,19 +261,28 @@ def draw_timetable(
         )
     timing, faults = timing or Timing(), faults or FaultRates()
     clock = _Clock(timing)
-    per_grid = math.ceil(count / grids)
     entries = []
     for index in range(count):
         # One generator an exposure: the seventh is the same in any run.
         generator = np.random.default_rng([seed, 1, index])
-        grid, place = divmod(index, per_grid)
+        grid = index * grids // count
+        place = index - math.ceil(grid * count / grids)
         fault = _draw_fault(generator, faults)
         if fault == "long_pause":
             clock.pass_by(generator.uniform(*_LONG_PAUSE_S))
         clock.pass_by(_way_s(timing, place))
         entries.append(
             _entry(
-                generator, timing, clock, index, grid, place, defect_share, fault, seed
+                generator,
+                timing,
+                clock,
+                plans[grid],
+                index,
+                grid,
+                place,
+                defect_share,
+                fault,
+                seed,
             )
         )
         clock.pass_by(3_600 / timing.exposures_per_hour)
@@ -282,6 +306,7 @@ def _entry(
     generator: np.random.Generator,
     timing: Timing,
     clock: _Clock,
+    plan: FocusPlan,
     index: int,
     grid: int,
     place: int,
@@ -294,11 +319,13 @@ def _entry(
     in_cluster = in_square % timing.holes_per_cluster
     quality = np.random.default_rng([seed, 2, grid, square])
     ice_factor, filling = quality.uniform(0.8, 1.3), quality.uniform(0.6, 1.0)
-    bad = quality.gamma(2.0, 0.5) * defect_share
-    defect: Defect | None = None
-    if generator.random() < bad:
-        kinds = get_args(Defect)
-        defect = kinds[int(generator.integers(len(kinds)))]
+    defect = _draw_defect(generator, quality.gamma(2.0, 0.5) * defect_share)
+    focus = draw_focus(
+        plan,
+        place=place,
+        square=(square, in_square * timing.shots_per_hole + shot),
+        seed=(seed, 3, grid),
+    )
     side = math.ceil(math.sqrt(timing.holes_per_cluster))
     column, row = in_cluster % side - side // 2, in_cluster // side - side // 2
     shift_um = (column * _HOLE_SPACING_UM, row * _HOLE_SPACING_UM)
@@ -317,9 +344,19 @@ def _entry(
         ice_factor=ice_factor,
         filling=filling,
         beam_share=math.exp(-_FADING_PER_HOUR * (hours % _FLASH_H)),
+        target_defocus_angst=focus.target_angst,
+        defocus_error_angst=focus.error_angst,
+        phase_shift_deg=focus.phase_shift_deg,
         defect=defect,
         fault=fault,
     )
+
+
+def _draw_defect(generator: np.random.Generator, share: float) -> Defect | None:
+    if generator.random() >= share:
+        return None
+    kinds: tuple[Defect, ...] = get_args(Defect)
+    return kinds[int(generator.integers(len(kinds)))]
 
 
 def _draw_fault(generator: np.random.Generator, rates: FaultRates) -> str | None:

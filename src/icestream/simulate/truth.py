@@ -52,8 +52,9 @@ class ExposureTruth:
         Path of the image or movie, relative to the folder of the acquisition.
     taken_at_s
         Seconds after the first exposure.
-    square, hole, beam_group
-        Where on the grid, and which beam shift; from 1.
+    grid, square, hole, beam_group
+        Which grid, where on it, and which beam shift; from 1. Squares and holes are
+        numbered anew on each grid.
     defect
         Why it should be rejected; ``None`` for a good one.
     faults
@@ -62,6 +63,8 @@ class ExposureTruth:
         How it was taken.
     frame_count, dose_e_per_angst2
         Frames, and electrons per Å2 that came, in all of them.
+    target_defocus_angst
+        What was asked for, and what the files beside the image say.
     defocus_u_angst, defocus_v_angst, defocus_angle_deg, phase_shift_deg
         At the middle of image and ice; conventions of `icestream.engines.ctf`.
     tilt_deg, tilt_axis_deg
@@ -83,6 +86,7 @@ class ExposureTruth:
     number: int
     file: str
     taken_at_s: float
+    grid: int
     square: int
     hole: int
     beam_group: int
@@ -94,6 +98,7 @@ class ExposureTruth:
     amplitude_contrast: float
     frame_count: int
     dose_e_per_angst2: float
+    target_defocus_angst: float
     defocus_u_angst: float
     defocus_v_angst: float
     defocus_angle_deg: float
@@ -116,7 +121,8 @@ class Truth:
     ----------
     about
         What all exposures share: ``shape`` as height and width in px, ``species`` as
-        names, diameters and states, ``gain_faults``, seed, version.
+        names, states, diameters and whether they are denatured, ``grids`` with what
+        differs from one to the other, ``gain_faults``, seed, device, version.
     exposures
         In the order in which they were taken.
     """

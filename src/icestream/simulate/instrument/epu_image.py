@@ -118,6 +118,8 @@ class EpuImage:
         Width of the filter's slit; ``None`` where it is not inserted.
     rotation_deg
         From the stage's x axis to the camera's.
+    is_phase_plate_used, is_gain_applied
+        A phase plate is in the beam; the movie is multiplied by the gain reference.
     gain_reference
         Of an EER movie: path of the ``.gain`` file.
     instrument_id, software_version
@@ -146,6 +148,8 @@ class EpuImage:
     spot_index: int = 5
     slit_ev: float | None = 20.0
     rotation_deg: float = 0.0
+    is_phase_plate_used: bool = False
+    is_gain_applied: bool = False
     gain_reference: str = ""
     instrument_id: str = "3632"
     software_version: str = "3.9.1.8206"
@@ -233,7 +237,7 @@ def _custom_data(image: EpuImage) -> str:
     rows |= {
         "IlluminationIntensity": 0.0,
         "Dose": float(image.dose_e_per_angst2 * 1e20),
-        "PhasePlateUsed": False,
+        "PhasePlateUsed": image.is_phase_plate_used,
         "BinaryResult.Detector": camera.name,
         "DetectorCommercialName": camera.commercial_name,
         "AppliedDefocus": float(-image.applied_defocus_angst * 1e-10),
@@ -304,7 +308,9 @@ def _acquisition(image: EpuImage) -> str:
             ),
             _value("CameraLocation", camera.location),
             _camera_input(image),
-            _value("DarkGainCorrection", "None"),
+            _value(
+                "DarkGainCorrection", "DarkGain" if image.is_gain_applied else "None"
+            ),
             _value("ExposureTime", image.exposure_s),
             _value("FixedReadoutArea", "Full"),
             _value("Inserted", value=True),

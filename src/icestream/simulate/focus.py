@@ -1,0 +1,138 @@
+"""What the lenses are asked for, and what comes: targets, autofocus, phase plate.
+
+An operator gives a list of defoci, and exposures go through it in turn. The lens is
+focused anew on each square; from there it drifts away, for squares are not level. A
+phase plate of Volta's kind charges where the beam hits it, exposure by exposure, and is
+moved to a fresh place now and then (Danev et al., PNAS 111 (2014) 15635).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from icestream.domain.errors import BadSettings
+
+__all__ = ["Focus", "FocusPlan", "draw_focus"]
+
+_TARGETS = 8
+_AUTOFOCUS_ANGST, _ACROSS_SQUARE_ANGST, _HOLE_ANGST = 400.0, 1_000.0, 150.0
+_LARGEST_ERROR_ANGST = 3_000.0
+_PLACE_EXPOSURES, _CHARGING_EXPOSURES = 50, 25.0
+_PLACE_START_DEG, _PLACE_RISE, _PLATE_SCATTER_DEG = 5.0, 0.08, 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FocusPlan:
+    """What is asked for on one grid.
+
+    Parameters
+    ----------
+    defocus_range_angst
+        Exposures go through 8 targets from the first to the second, Å of underfocus.
+    phase_shift_range_deg
+        Of a phase plate at a fresh place, and when it is moved on; (0, 0) for none.
+
+    Raises
+    ------
+    BadSettings
+        A range that falls, or a phase outside 0 to 180 degrees.
+    """
+
+    defocus_range_angst: tuple[float, float] = (8_000.0, 22_000.0)
+    phase_shift_range_deg: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        nearest, farthest = self.defocus_range_angst
+        low, high = self.phase_shift_range_deg
+        if nearest > farthest or not 0 <= low <= high <= 180:
+            raise BadSettings(
+                f"Exposures cannot be taken by {self}.",
+                hint="Ranges rise, and phases lie from 0 to 180 degrees.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Focus:
+    """Of one exposure.
+
+    Parameters
+    ----------
+    target_angst
+        Defocus that was asked for, Å; > 0 is underfocus.
+    error_angst
+        How much more it is, at the middle of image and ice.
+    phase_shift_deg
+        Of the phase plate; 0 without one.
+    """
+
+    target_angst: float
+    error_angst: float
+    phase_shift_deg: float
+
+
+def draw_focus(
+    plan: FocusPlan,
+    *,
+    place: int,
+    square: tuple[int, int],
+    seed: tuple[int, ...],
+) -> Focus:
+    """Draw what the lenses do in one exposure.
+
+    Parameters
+    ----------
+    plan
+        Of its grid.
+    place
+        Its number on the grid, from 0: it decides on the target and the plate's charge.
+    square
+        Number of its square, and how many exposures were taken there since the lens
+        was focused on it.
+    seed
+        Of the grid.
+
+    Returns
+    -------
+    Focus
+        The same for the same arguments.
+
+    Notes
+    -----
+    The error is that of the autofocus (0.04 µm), a slope of the square (0.1 µm from one
+    focusing to 90 exposures later) and the height of each hole (0.015 µm), standard
+    deviations; 0.3 µm in all at most.
+    """
+    number, since = square
+    of_square = np.random.default_rng([*seed, 0, number])
+    generator = np.random.default_rng([*seed, 1, place])
+    start_angst = of_square.normal(0, _AUTOFOCUS_ANGST)
+    drift_angst = of_square.normal(0, _ACROSS_SQUARE_ANGST) * since / 90
+    error_angst = start_angst + drift_angst + generator.normal(0, _HOLE_ANGST)
+    targets = np.linspace(*plan.defocus_range_angst, _TARGETS)
+    return Focus(
+        target_angst=float(targets[place % _TARGETS]),
+        error_angst=float(
+            np.clip(error_angst, -_LARGEST_ERROR_ANGST, _LARGEST_ERROR_ANGST)
+        ),
+        phase_shift_deg=_phase_shift_deg(plan, place, seed, generator),
+    )
+
+
+def _phase_shift_deg(
+    plan: FocusPlan, place: int, seed: tuple[int, ...], generator: np.random.Generator
+) -> float:
+    """Charge the plate: quickly at first, then ever more slowly."""
+    low, high = plan.phase_shift_range_deg
+    if high == 0:
+        return 0.0
+    spot, exposures = divmod(place, _PLACE_EXPOSURES)
+    of_spot = np.random.default_rng([*seed, 2, spot])
+    charge = 1 - math.exp(-exposures / _CHARGING_EXPOSURES)
+    charge /= 1 - math.exp(-(_PLACE_EXPOSURES - 1) / _CHARGING_EXPOSURES)
+    start_deg = low + of_spot.normal(0, _PLACE_START_DEG)
+    rise_deg = (high - low) * of_spot.normal(1, _PLACE_RISE)
+    scatter_deg = generator.normal(0, _PLATE_SCATTER_DEG)
+    return float(np.clip(start_deg + rise_deg * charge + scatter_deg, 0, 180))
