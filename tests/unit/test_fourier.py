@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icestream.domain.errors import BadSettings
-from icestream.engines.fourier import fourier_crop
+from icestream.engines.fourier import fourier_crop, quick_even_side
 
 
 def _wave(height: int, width: int, *, cycles: tuple[int, int]) -> torch.Tensor:
@@ -74,3 +74,10 @@ def test_batches_types_and_the_input_are_kept() -> None:
 def test_shapes_that_cannot_be_are_refused(shape: tuple[int, int]) -> None:
     with pytest.raises(BadSettings):
         fourier_crop(torch.zeros(20, 24), shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("least", "quick"), [(0, 2), (1, 2), (11, 12), (262, 270), (263, 270), (524, 540)]
+)
+def test_sides_that_are_quick(least: int, quick: int) -> None:
+    assert quick_even_side(least) == quick

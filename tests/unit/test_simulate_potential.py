@@ -13,6 +13,7 @@ from icestream.simulate.potential import (
     potential_volume,
 )
 from icestream.simulate.proteins import make_specimen
+from transforms import CountedTransforms
 
 
 def scattered_atoms(count: int = 40, reach_angst: float = 20.0) -> Atoms:
@@ -134,6 +135,16 @@ def test_place_of_one_atom() -> None:
 def test_a_box_too_small_or_odd_is_refused(box: int) -> None:
     with pytest.raises(BadSettings, match="box"):
         potential_volume(scattered_atoms(), box_px=box, pixel_size_angst=1.5)
+
+
+def test_only_what_is_kept_is_transformed() -> None:
+    """Work in numbers times axes; six whole transforms of the finer cube it was."""
+    box = 118  # 2 x 59: the finer cube has a quicker side than twice this
+    with CountedTransforms() as counted:
+        potential_volume(make_specimen("small").atoms, box_px=box, pixel_size_angst=1.2)
+    assert 0 < counted.work < 0.25 * 6 * 3 * (2 * box) ** 3
+    assert 240 in counted.sides
+    assert 236 not in counted.sides
 
 
 @pytest.mark.gpu

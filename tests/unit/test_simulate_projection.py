@@ -9,6 +9,7 @@ from icestream.simulate.atoms import Atoms
 from icestream.simulate.orientations import draw_orientations, rotation_matrices
 from icestream.simulate.potential import atomic_potential, potential_volume
 from icestream.simulate.projection import Projector, shifted
+from transforms import CountedTransforms
 
 BOX, PIXEL_ANGST = 48, 2.5
 
@@ -94,6 +95,14 @@ def test_projection_keeps_the_integral() -> None:
     image = Projector(volume, pixel_size_angst=PIXEL_ANGST).project(torch.eye(3)[None])
     total = float(volume.sum()) * PIXEL_ANGST
     assert float(image.sum()) == pytest.approx(total, rel=0.02)
+
+
+def test_only_what_is_not_padding_is_transformed() -> None:
+    volume = torch.randn(58, 58, 58, generator=torch.Generator().manual_seed(0))
+    with CountedTransforms() as counted:
+        Projector(volume, pixel_size_angst=1.0, padding=2.0)
+    assert max(counted.sides) == 120  # 116 has a factor 29
+    assert 0 < counted.work < 0.6 * 3 * 116**3
 
 
 def test_whole_and_half_pixels_of_shift() -> None:

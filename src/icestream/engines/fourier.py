@@ -1,4 +1,4 @@
-"""Change the pixel size of images by cutting their Fourier transform."""
+"""Change the pixel size of images by cutting their transform; sides that are quick."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from icestream.domain.errors import BadSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["fourier_crop"]
+__all__ = ["fourier_crop", "quick_even_side"]
 
 
 def fourier_crop(
@@ -64,3 +64,30 @@ def fourier_crop(
         kept[..., -rows:, : columns + 1] = spectrum[..., -rows:, : columns + 1]
     small: Tensor = torch.fft.irfft2(kept, s=shape, norm="forward")
     return torch.fft.fftshift(small, dim=(-2, -1)) if is_centred else small
+
+
+def quick_even_side(least_px: int) -> int:
+    """Return the next even length whose Fourier transform is quick.
+
+    Parameters
+    ----------
+    least_px
+        The least that will do, px.
+
+    Returns
+    -------
+    int
+        The smallest even number from there on that has no prime factor above 7; 2 at
+        least.
+    """
+    side_px = max(least_px + least_px % 2, 2)
+    while not _has_small_factors(side_px):
+        side_px += 2
+    return side_px
+
+
+def _has_small_factors(number: int) -> bool:
+    for factor in (2, 3, 5, 7):
+        while number % factor == 0:
+            number //= factor
+    return number == 1

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.fft
 import torch
 from torch.nn.functional import pad
 
@@ -24,6 +23,7 @@ from icestream.domain.units import (
     interaction_rad_per_volt_angst,
 )
 from icestream.engines.ctf import contrast_transfer
+from icestream.engines.fourier import quick_even_side
 from icestream.simulate.orientations import draw_orientations, rotation_matrices
 from icestream.simulate.projection import Projector, shifted
 
@@ -376,8 +376,7 @@ def _canvas_px(box_px: int, imaging: Imaging) -> int:
     reach = abs(wavelength * defocus * g) + cs_angst * (wavelength * g) ** 3
     reach_px = (reach + imaging.largest_shift_angst) / setup.pixel_size_angst
     wanted = min(math.ceil(box_px + reach_px), _LARGEST_CANVAS_BOXES * box_px)
-    half: int = scipy.fft.next_fast_len(math.ceil(wanted / 2), real=True)
-    return 2 * half
+    return quick_even_side(wanted)
 
 
 def _envelope(

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from icestream.domain.errors import BadSettings
+from icestream.engines.fourier import quick_even_side
 from icestream.simulate.atoms import heavy_atom_mass_da
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ _PARTIAL_VOLUME_ANGST3_PER_DA = 0.73 * 1.66054
 _DISPLACED_SIGMA_ANGST = 2.0
 _OVERSAMPLING = 2
 _SPLINE_SUPPORT = 4
-_PROFILE_ERROR = 2e-4
+_PROFILE_ERROR, _LEAST_PROFILE = 1e-3, 1e-5
+_COARSE_NODES, _NODES = 1 << 9, 1 << 14
+# Blocks that stay in the processor's memory.
+_PLANES_AT_ONCE, _COLUMNS_AT_ONCE = 8, 8
 
 
 def atomic_potential(
@@ -130,20 +134,35 @@ def potential_volume(
 
     Notes
     -----
-    Atoms are spread by a cubic B-spline on a grid of half the pixel size; the transform
-    of the spline is divided out. What is left of the copies that sampling makes is
-    below 0.2 % at 2/3 of the Nyquist frequency.
+    Atoms are spread by a cubic B-spline on a grid of half the pixel size or less; the
+    transform of the spline is divided out. What is left of the copies that sampling
+    makes is below 0.2 % at 2/3 of the Nyquist frequency. A side of small factors, as
+    `icestream.engines.fourier.quick_even_side` has them, is made soonest.
     """
     _check_box(atoms, box_px, pixel_size_angst)
+    fine_px = quick_even_side(_OVERSAMPLING * box_px)
     place = torch.as_tensor(atoms.xyz_angst, device=device, dtype=torch.float32)
-    return _on_grid(
-        atoms,
-        place.flip(1),
-        box_px,
-        pixel_size_angst,
-        b_extra_angst2,
-        ice_potential_volt,
+    place = place.flip(1) * (fine_px / (box_px * pixel_size_angst))
+    corner = torch.floor(place.amin(dim=0)) - 1
+    extent = torch.floor(place.amax(dim=0)) + _SPLINE_SUPPORT - 1 - corner
+    shape = torch.Size(min(int(one), fine_px) for one in extent)
+    cells, shares = _spread(place - corner, shape)
+    nyquist_per_angst = 0.5 / pixel_size_angst
+    weights, profiles = _few_profiles(
+        atoms, 3 * nyquist_per_angst**2, b_extra_angst2, ice_potential_volt
     )
+    density = torch.zeros(shape.numel(), device=device)
+    rows = []
+    for weight in weights.T:
+        amount = torch.as_tensor(weight, dtype=torch.float32, device=device)
+        density.zero_()
+        density.index_add_(0, cells.reshape(-1), (shares * amount[:, None]).reshape(-1))
+        rows.append(_low_rows(density.reshape(shape), fine_px, box_px))
+    factors = [_axis_factor(box_px, fine_px, one, device) for one in corner.tolist()]
+    tables = torch.as_tensor(profiles, dtype=torch.float32, device=device)
+    spectrum = _spectrum(rows, tables, factors, fine_px)
+    volume: Tensor = torch.fft.irfftn(spectrum, s=(box_px,) * 3)
+    return volume / pixel_size_angst**3
 
 
 def projected_potential(
@@ -171,46 +190,35 @@ def projected_potential(
     BadSettings
         An odd box, or an atom outside.
     """
-    flat = atoms.xyz_angst[:, :2]
     _check_box(atoms, box_px, pixel_size_angst, dimensions=2)
-    place = torch.as_tensor(flat, device=device, dtype=torch.float32)
-    in_volt_angst = _on_grid(
-        atoms, place.flip(1), box_px, pixel_size_angst, 0.0, ICE_POTENTIAL_VOLT
+    fine_px, half = quick_even_side(_OVERSAMPLING * box_px), box_px // 2
+    place = torch.as_tensor(atoms.xyz_angst[:, :2], device=device, dtype=torch.float32)
+    place = place.flip(1) * (fine_px / (box_px * pixel_size_angst))
+    shape = torch.Size((fine_px, fine_px))
+    cells, shares = _spread(place, shape)
+    nyquist_per_angst = 0.5 / pixel_size_angst
+    weights, profiles = _few_profiles(
+        atoms, 2 * nyquist_per_angst**2, 0.0, ICE_POTENTIAL_VOLT
     )
-    return in_volt_angst / pixel_size_angst
-
-
-def _on_grid(
-    atoms: Atoms,
-    place_angst: Tensor,
-    box_px: int,
-    pixel_size_angst: float,
-    b_extra_angst2: float,
-    ice_potential_volt: float,
-) -> Tensor:
-    """Return the potential of atoms at ``(n, d)`` places, on a grid of d dimensions."""
-    device, dimensions = place_angst.device, place_angst.shape[1]
-    fine_px = _OVERSAMPLING * box_px
-    cells, shares = _spread(place_angst * (_OVERSAMPLING / pixel_size_angst), fine_px)
-    whole = torch.fft.fftfreq(box_px, pixel_size_angst, device=device).square()
-    half = torch.fft.rfftfreq(box_px, pixel_size_angst, device=device).square()
-    g2 = whole
-    for axis in range(1, dimensions):
-        g2 = g2[..., None] + (half if axis == dimensions - 1 else whole)
-    weights, g2_nodes, shapes = _few_profiles(
-        atoms, float(g2.max()), b_extra_angst2, ice_potential_volt
-    )
-    spectrum = torch.zeros(g2.shape, dtype=torch.complex64, device=device)
-    for weight, shape in zip(weights.T, shapes, strict=True):
-        density = torch.zeros(fine_px**dimensions, device=device)
+    number = torch.fft.fftfreq(box_px, 1 / box_px, device=device)
+    # The corner of the grid of frequencies is the last node.
+    step = (profiles.shape[1] - 1) / (2**0.5 * half)
+    radius = torch.hypot(number[:half, None], number)
+    node = (radius * step).round_().int().reshape(-1)
+    tables = torch.as_tensor(profiles, dtype=torch.float32, device=device)
+    total = torch.zeros(radius.shape, dtype=torch.complex64, device=device)
+    for weight, profile in zip(weights.T, tables, strict=True):
         amount = torch.as_tensor(weight, dtype=torch.float32, device=device)
+        density = torch.zeros(shape.numel(), device=device)
         density.index_add_(0, cells.reshape(-1), (shares * amount[:, None]).reshape(-1))
-        fine = torch.fft.rfftn(density.reshape((fine_px,) * dimensions))
-        spectrum += _cropped(fine, box_px) * _looked_up(shape, g2_nodes, g2)
-    spectrum *= _spline_correction(box_px, dimensions, device)
-    volume = torch.fft.irfftn(spectrum, s=(box_px,) * dimensions)
-    centred: Tensor = torch.fft.fftshift(volume) / pixel_size_angst**dimensions
-    return centred
+        (rows,) = _low_rows(density.reshape(1, *shape), fine_px, box_px)
+        along_y = _low_frequencies(rows.T, fine_px, box_px)
+        total += along_y * profile.index_select(0, node).view(radius.shape)
+    factor = _axis_factor(box_px, fine_px, 0.0, device)
+    spectrum = total.new_zeros(box_px, half + 1)
+    spectrum[:, :half] = (total * factor * factor[:half, None]).T
+    image: Tensor = torch.fft.irfft2(spectrum, s=(box_px, box_px))
+    return image / pixel_size_angst**3
 
 
 def _check_box(
@@ -258,32 +266,45 @@ def _scattering_factors() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _few_profiles(
     atoms: Atoms, g2_max: float, b_extra_angst2: float, ice_potential_volt: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return ``(n, r)`` weights of atoms, ``(g2,)`` nodes, ``(r, g2)`` profiles."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``(n, r)`` weights of atoms, ``(r, nodes)`` profiles, evenly from g = 0.
+
+    As many profiles as leave a thousandth of the atoms' root mean square at any g.
+    """
     kind = np.stack([atoms.element, np.round(atoms.b_factor_angst2, 1)], axis=1)
-    kinds, index = np.unique(kind, axis=0, return_inverse=True)
-    nodes = np.linspace(0, np.sqrt(g2_max), 512) ** 2
+    kinds, index, count = np.unique(
+        kind, axis=0, return_inverse=True, return_counts=True
+    )
+    g = np.linspace(0, np.sqrt(g2_max), _COARSE_NODES)
     profiles = _profiles(
         kinds[:, 0].astype(np.uint8),
         kinds[:, 1] + b_extra_angst2,
-        nodes,
+        g**2,
         ice_potential_volt,
     )
-    left, values, right = np.linalg.svd(profiles, full_matrices=False)
-    kept = values > _PROFILE_ERROR * values[0]
-    return (left * values)[index.reshape(-1)][:, kept], nodes, right[kept]
+    share = np.sqrt(count / count.sum())[:, None]
+    usual = np.sqrt(((share * profiles) ** 2).sum(axis=0))
+    usual = np.maximum(usual, _LEAST_PROFILE * usual.max())
+    left, values, right = np.linalg.svd(share * profiles / usual, full_matrices=False)
+    # What the profiles from the r-th on hold at each frequency.
+    rest = np.cumsum(((values[:, None] * right) ** 2)[::-1], axis=0)[::-1]
+    kept = rest.max(axis=1) > _PROFILE_ERROR**2
+    weights = (left * values / share)[index.reshape(-1)][:, kept]
+    fine = np.linspace(0, g[-1], _NODES)
+    return weights, np.stack([np.interp(fine, g, one) for one in right[kept] * usual])
 
 
-def _spread(place: Tensor, side_px: int) -> tuple[Tensor, Tensor]:
+def _spread(place: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """Return flat cells and shares, ``(n, 4**d)``, of points on a periodic grid."""
     corner = torch.floor(place)
     steps = torch.arange(-1, _SPLINE_SUPPORT - 1, device=place.device)
     share = _cubic_spline((place - corner)[..., None] - steps)
-    cell = (corner.long()[..., None] + steps) % side_px
-    cells, shares = cell[:, 0], share[:, 0]
-    for axis in range(1, place.shape[1]):
+    cell = corner.long()[..., None] + steps
+    cells, shares = cell[:, 0] % shape[0], share[:, 0]
+    for axis in range(1, len(shape)):
         along = (len(place), *(1,) * axis, -1)
-        cells = cells[..., None] * side_px + cell[:, axis].reshape(along)
+        wrapped = (cell[:, axis] % shape[axis]).reshape(along)
+        cells = cells[..., None] * shape[axis] + wrapped
         shares = shares[..., None] * share[:, axis].reshape(along)
     return cells.flatten(1), shares.flatten(1)
 
@@ -295,35 +316,64 @@ def _cubic_spline(distance: Tensor) -> Tensor:
     return torch.where(r < 1, near, far)
 
 
-def _spline_correction(box_px: int, dimensions: int, device: torch.device) -> Tensor:
-    fine_px = _OVERSAMPLING * box_px
-    whole = torch.sinc(torch.fft.fftfreq(box_px, device=device) * (box_px / fine_px))
-    half = torch.sinc(torch.fft.rfftfreq(box_px, device=device) * (box_px / fine_px))
-    product = whole
-    for axis in range(1, dimensions):
-        product = product[..., None] * (half if axis == dimensions - 1 else whole)
-    return product ** (-_SPLINE_SUPPORT)
-
-
-def _cropped(spectrum: Tensor, side_px: int) -> Tensor:
-    """Drop the frequencies beyond those of a smaller even grid, and its edge's."""
-    half = side_px // 2
-    for axis in range(spectrum.ndim - 1):
-        low = spectrum.narrow(axis, 0, half)
-        high = spectrum.narrow(axis, spectrum.shape[axis] - half, half).clone()
-        high.select(axis, 0).zero_()  # the edge has no partner of the other sign
-        spectrum = torch.cat([low, high], dim=axis)
-    kept = spectrum[..., : half + 1].clone()
-    kept[..., half] = 0
-    return kept
-
-
-def _looked_up(
-    shape: NDArray[np.float64], g2_nodes: NDArray[np.float64], g2: Tensor
+def _axis_factor(
+    box_px: int, fine_px: int, start: float, device: torch.device | str | None
 ) -> Tensor:
-    """Interpolate a profile, tabulated evenly in frequency, at squared frequencies."""
-    table = torch.as_tensor(shape, dtype=torch.float32, device=g2.device)
-    at = g2.sqrt() * ((len(table) - 1) / float(np.sqrt(g2_nodes[-1])))
-    below = at.long().clamp(max=len(table) - 2)
-    share = at - below
-    return table[below] * (1 - share) + table[below + 1] * share
+    """Return what an axis needs: the spline divided out, the origin in the middle."""
+    number = torch.fft.fftfreq(box_px, 1 / box_px, device=device, dtype=torch.float64)
+    way = start / fine_px + 0.5
+    turn = torch.exp(-2j * torch.pi * way * number)
+    factor: Tensor = turn * torch.sinc(number / fine_px) ** -_SPLINE_SUPPORT
+    return factor.to(torch.complex64)
+
+
+def _low_rows(density: Tensor, fine_px: int, box_px: int) -> Tensor:
+    """Return the rfft along x without what a smaller even grid lacks, nor its edge."""
+    half = box_px // 2
+    rows = torch.empty(
+        *density.shape[:2], half, dtype=torch.complex64, device=density.device
+    )
+    for start in range(0, len(rows), _PLANES_AT_ONCE):
+        block = slice(start, start + _PLANES_AT_ONCE)
+        rows[block] = torch.fft.rfft(density[block], n=fine_px)[..., :half]
+    return rows
+
+
+def _spectrum(
+    rows: list[Tensor], profiles: Tensor, factors: list[Tensor], fine_px: int
+) -> Tensor:
+    """Transform along y and z, and put profiles and factors on: an rfftn of the box.
+
+    Axis by axis, so that no axis is transformed for what another one drops.
+    """
+    box_px, half = len(factors[0]), rows[0].shape[2]
+    device = profiles.device
+    spectrum = torch.zeros(
+        box_px, box_px, half + 1, dtype=torch.complex64, device=device
+    )
+    number = torch.fft.fftfreq(box_px, 1 / box_px, device=device)
+    # The corner of the grid of frequencies is the last node.
+    step = (profiles.shape[1] - 1) / (3**0.5 * half)
+    for start in range(0, half, _COLUMNS_AT_ONCE):
+        columns = slice(start, min(start + _COLUMNS_AT_ONCE, half))
+        x = number[columns, None, None]
+        radius = (x.square() + number[:, None].square() + number.square()).sqrt()
+        node = (radius * step).round_().int().reshape(-1)
+        total = torch.zeros(radius.shape, dtype=torch.complex64, device=device)
+        for row, profile in zip(rows, profiles, strict=True):
+            along_y = _low_frequencies(
+                row[:, :, columns].permute(2, 0, 1), fine_px, box_px
+            )
+            along_z = _low_frequencies(along_y.transpose(1, 2), fine_px, box_px)
+            total += along_z * profile.index_select(0, node).view(radius.shape)
+        total *= factors[1][:, None] * factors[0]
+        spectrum[:, :, columns] = total.permute(2, 1, 0) * factors[2][columns]
+    return spectrum
+
+
+def _low_frequencies(values: Tensor, fine_px: int, box_px: int) -> Tensor:
+    """Transform the last axis and keep what a smaller even grid has, less its edge."""
+    half = box_px // 2
+    whole = torch.fft.fft(values, n=fine_px)
+    edge = whole.new_zeros(*whole.shape[:-1], 1)  # it has no partner of the other sign
+    return torch.cat([whole[..., :half], edge, whole[..., 1 - half :]], dim=-1)

@@ -14,9 +14,10 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import grid_sample, pad
+from torch.nn.functional import grid_sample
 
 from icestream.domain.errors import BadSettings
+from icestream.engines.fourier import quick_even_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Projector", "shifted"]
 
 _USUAL_PADDED_PX = 384
+# A block that stays in the processor's memory.
+_COLUMNS_AT_ONCE = 8
 
 
 class Projector:
@@ -38,10 +41,11 @@ class Projector:
     pixel_size_angst
         Å/px.
     padding
-        How much larger the box of the transform is than the volume: memory grows with
-        its cube, the error falls with its square. What lies at the radius r has an
-        error of about (r / padded box)2 at every frequency, twice that at worst. By
-        default 4 for small volumes and 2 for large ones.
+        How much larger the box of the transform is than the volume, at least: it is
+        rounded up to a side that is quick. Memory grows with its cube, the error falls
+        with its square: what lies at the radius r has an error of about
+        (r / padded box)2 at every frequency, twice that at worst. By default 4 for
+        small volumes and 2 for large ones.
 
     Raises
     ------
@@ -60,12 +64,13 @@ class Projector:
             raise BadSettings(
                 f"A volume of {tuple(volume.shape)} px padded {padding} times cannot be"
                 " projected.",
-                hint="Give a cube or square with an even side and a padding of 1 or more.",
+                hint="Give an even cube or square, and a padding of 1 or more.",
             )
         self.box_px = side
         self.pixel_size_angst = pixel_size_angst
-        self._padded_px = 2 * math.ceil(side * padding / 2)
-        self._spectrum = _padded_spectrum(volume, self._padded_px)
+        self._padded_px = quick_even_side(math.ceil(side * padding))
+        pad = _padded_plane if volume.ndim == 2 else _padded_spectrum
+        self._spectrum = pad(volume, self._padded_px)
 
     def share_memory(self) -> None:
         """Let other processes on this machine use the volume without a copy."""
@@ -126,9 +131,9 @@ class Projector:
         place = place * (self._padded_px / self.box_px)
         sign = torch.where(place[..., :1] < 0, -1.0, 1.0)
         place = place * sign
-        dimensions = self._spectrum.ndim - 1
         # x goes from 0 to half, y and z from -half to half; grid_sample wants -1 to 1.
         x = place[..., 0] * (2 / half) - 1
+        dimensions = self._spectrum.ndim - 1
         rest = [place[..., axis] / half for axis in range(1, dimensions)]
         grid = torch.stack([x, *rest], dim=-1)
         values = grid_sample(
@@ -164,18 +169,51 @@ def shifted(spectra: Tensor, shifts_px: Tensor) -> Tensor:
 
 
 def _padded_spectrum(volume: Tensor, padded_px: int) -> Tensor:
-    """Return ``(2, p + 1, p + 1, p // 2 + 1)``: real and imaginary, 0 in the middle."""
-    side, dimensions = volume.shape[-1], volume.ndim
+    """Return ``(2, p + 1, p + 1, p // 2 + 1)``: real and imaginary, 0 in the middle.
+
+    Axis by axis, so that nothing is transformed that is all padding, and with real and
+    imaginary part side by side in memory: a projection needs both.
+    """
+    end = padded_px + 1
+    middle, kernel = _middle_and_kernel(volume, padded_px)
+    flat = volume * middle[:, None, None] * middle[:, None] / kernel
+    rows = torch.fft.rfft(_padded(flat, padded_px))
+    spectrum = rows.new_empty(end, end, padded_px // 2 + 1)
+    for start in range(0, rows.shape[2], _COLUMNS_AT_ONCE):
+        columns = slice(start, start + _COLUMNS_AT_ONCE)
+        along_y = torch.fft.fft(
+            _padded(rows[:, :, columns].permute(2, 0, 1), padded_px)
+        )
+        along_z = torch.fft.fft(_padded(along_y.transpose(1, 2), padded_px))
+        spectrum[:-1, :-1, columns] = along_z.permute(2, 1, 0)
+    # The highest frequency once more at the other end: no cell lacks its neighbour.
+    spectrum[:-1, -1] = spectrum[:-1, 0]
+    spectrum[-1] = spectrum[0]
+    return torch.view_as_real(spectrum).permute(3, 0, 1, 2)
+
+
+def _padded_plane(image: Tensor, padded_px: int) -> Tensor:
+    """Return ``(2, p + 1, p // 2 + 1)``, as `_padded_spectrum` has it."""
+    middle, kernel = _middle_and_kernel(image, padded_px)
+    rows = torch.fft.rfft(_padded(image * middle[:, None] / kernel, padded_px))
+    along_y = torch.fft.fft(_padded(rows.T, padded_px)).T
+    spectrum = torch.cat([along_y, along_y[:1]])
+    return torch.view_as_real(spectrum).permute(2, 0, 1)
+
+
+def _middle_and_kernel(volume: Tensor, padded_px: int) -> tuple[Tensor, Tensor]:
+    """Return what is divided out along x, and that along the other axes.
+
+    An alternating sign moves their frequency 0 to the middle.
+    """
+    side = volume.shape[-1]
     offset = torch.arange(side, device=volume.device) - side // 2
     kernel = torch.sinc(offset / padded_px).square().to(volume)
-    product = kernel
-    for _ in range(1, dimensions):
-        product = product[..., None] * kernel
-    before = padded_px // 2 - side // 2
-    padded = pad(volume / product, (before, padded_px - side - before) * dimensions)
-    others = tuple(range(dimensions - 1))
-    spectrum = torch.fft.fftshift(torch.fft.rfftn(torch.fft.ifftshift(padded)), others)
-    # The highest frequency once more at the other end: no cell lacks its neighbour.
-    for axis in others:
-        spectrum = torch.cat([spectrum, spectrum.narrow(axis, 0, 1)], dim=axis)
-    return torch.view_as_real(spectrum).movedim(-1, 0).contiguous()
+    return torch.where(offset % 2 == 0, 1.0, -1.0).to(volume) / kernel, kernel
+
+
+def _padded(values: Tensor, padded_px: int) -> Tensor:
+    """Pad the last axis in its middle, its centre first, as the transform wants it."""
+    low, high = values.chunk(2, dim=-1)
+    gap = values.new_zeros(*values.shape[:-1], padded_px - values.shape[-1])
+    return torch.cat([high, gap, low], dim=-1)
