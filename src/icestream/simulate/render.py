@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from icestream.domain.errors import BadSettings
+from icestream.engines.fourier import quick_even_side
 from icestream.simulate.ice import radial_frequency, radial_values
 from icestream.simulate.ice_motion import WATER_B_ANGST2_PER_DOSE, IceMotion
 from icestream.simulate.motion import MotionField, blur_filter, damage_filter
@@ -104,7 +105,7 @@ def canvas_shape(shape: tuple[int, int], margin_px: int) -> tuple[int, int]:
     tuple of int
         ``(H, W)``: even, with no prime factor above 7.
     """
-    height, width = (_quick(side + 2 * margin_px) for side in shape)
+    height, width = (quick_even_side(side + 2 * margin_px) for side in shape)
     return height, width
 
 
@@ -380,20 +381,6 @@ def _fading_on(scene: Scene, dose_e_per_angst2: float, voltage_kv: float) -> Ten
         for n in (0, 1)
     )
     return two / one
-
-
-def _quick(side_px: int) -> int:
-    side_px += side_px % 2
-    while not _has_small_factors(side_px):
-        side_px += 2
-    return side_px
-
-
-def _has_small_factors(number: int) -> bool:
-    for factor in (2, 3, 5, 7):
-        while number % factor == 0:
-            number //= factor
-    return number == 1
 
 
 def _check_margin(scene: Scene, motion: MotionField) -> None:
