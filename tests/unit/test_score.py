@@ -132,8 +132,15 @@ def test_good_exposures_are_told_from_all() -> None:
 
 
 def test_a_truth_without_sizes_is_refused() -> None:
-    for about in ({"shape": None}, {"species": [{"name": "a"}]}, {"species": 3}):
-        with pytest.raises(BadSettings, match="size of images"):
+    for about in (
+        {"shape": None},
+        {"shape": [0, 400]},
+        {"shape": [float("inf"), 400]},
+        {"species": [{"name": "a"}]},
+        {"species": [{"name": "a", "diameter_angst": float("nan")}]},
+        {"species": 3},
+    ):
+        with pytest.raises(BadSettings, match="size of images or"):
             score_acquisition(truth(row(1), **about), [])
 
 
@@ -727,6 +734,15 @@ def test_a_table_of_next_to_nothing_can_be_read(
     bad = row(1, defect="gold", particles=field_particles(GRID))
     print_score(stdout(), score_of([bad], [found_of(bad, outcome="undecided")]))
     assert "-" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("count", "is_short"), [(8, False), (9, False), (20, True)])
+def test_a_truth_that_is_not_whole_is_told(
+    capsys: pytest.CaptureFixture[str], count: int, is_short: bool
+) -> None:
+    print_score(stdout(), score_acquisition(truth(*rows(9), count=count), []))
+    told = "Truth of 9 of 20 exposures" in capsys.readouterr().out
+    assert told == is_short
 
 
 def test_another_truth_or_none_is_code_2(

@@ -33,6 +33,8 @@ _FOOTNOTE = (
 
 def print_score(console: Console, score: Score) -> None:
     """Print what a scientist wants to know, in a table of four sections."""
+    for line in _remarks(score):
+        say(console, line, style="yellow")
     for number, section in enumerate(_sections(score)):
         if number:
             console.print()
@@ -40,6 +42,15 @@ def print_score(console: Console, score: Score) -> None:
     if score.ctf_all is not None:
         say(console, f"\n{_FOOTNOTE}")
         say(console, f"Worst defocus: {score.ctf_all.worst_key}")
+
+
+def _remarks(score: Score) -> Iterator[str]:
+    """Say what the numbers do not cover."""
+    if score.planned is not None and score.known < score.planned:
+        yield (
+            f"Truth of {score.known:,} of {score.planned:,} exposures: the acquisition "
+            "goes on, or was ended early, or its file was cut or damaged."
+        )
 
 
 def _sections(score: Score) -> Iterator[Table]:

@@ -31,6 +31,10 @@ class Score:
 
     Parameters
     ----------
+    known, planned
+        Exposures that the truth tells of, and how many there are in the end: more while
+        the acquisition goes on, or where the truth was cut. ``None`` where it does not
+        say.
     items
         Whether every exposure is there, once.
     ctf_good, ctf_all
@@ -43,6 +47,8 @@ class Score:
         Defects against decisions.
     """
 
+    known: int
+    planned: int | None
     items: ItemScore
     ctf_good: CtfScore | None
     ctf_all: CtfScore | None
@@ -80,6 +86,8 @@ def score_acquisition(
     items, pairs = pair_up(truth.exposures, found, root=root)
     good = [one for one in pairs if one.truth.defect is None]
     return Score(
+        known=len(truth.exposures),
+        planned=truth.planned_count,
         items=items,
         ctf_good=score_ctf(good),
         ctf_all=score_ctf(pairs),
