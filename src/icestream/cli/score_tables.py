@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from icestream.cli.output import make_table, say
+from icestream.cli.output import count_of, make_table, say
 from icestream.simulate.score.values import Outcome
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ def _remarks(score: Score) -> Iterator[str]:
         yield (
             f"Truth of {score.known:,} of {score.planned:,} exposures: the acquisition "
             "goes on, or was ended early, or its file was cut or damaged."
+        )
+    if score.by_name:
+        yield (
+            f"{count_of(score.by_name, 'file')} outside of the truth's folder: matched "
+            "by name alone, which other acquisitions may have too."
+        )
+    if score.unlike:
+        yield (
+            f"{count_of(len(score.unlike), 'exposure')} unlike the truth: "
+            f"{score.unlike[0]}."
         )
 
 
