@@ -100,15 +100,15 @@ def test_files_tell_the_target_and_the_truth_what_came(tmp_path: Path) -> None:
     simulate_acquisition(tmp_path / "mdoc", acquisition(layout="serialem"))
     simulate_acquisition(tmp_path / "xml", acquisition(layout="epu"))
     second = truth_of(tmp_path / "xml").exposures[1]
-    assert second.target_defocus_angst == 10_000
+    assert second.target_defocus_angst == 20_000
     mean_angst = (second.defocus_u_angst + second.defocus_v_angst) / 2
-    assert 0 < abs(mean_angst - 10_000) < 3_000
+    assert 0 < abs(mean_angst - 20_000) < 3_000
     mdoc = one_text(tmp_path / "mdoc", "*_00002_*.mdoc")
-    assert "TargetDefocus = -1\n" in mdoc
-    assert "Defocus = -1\n" in mdoc
+    assert "TargetDefocus = -2\n" in mdoc
+    assert "\nDefocus = -2\n" in mdoc
     xml = one_text(tmp_path / "xml", "*_Data_*_2_*.xml")
-    assert "<Defocus>-1E-06</Defocus>" in xml
-    assert re.search(r"AppliedDefocus</a:Key><a:Value [^>]*>-1E-06<", xml)
+    assert "<Defocus>-2E-06</Defocus>" in xml
+    assert re.search(r"AppliedDefocus</a:Key><a:Value [^>]*>-2E-06<", xml)
     assert re.search(r"PhasePlateUsed</a:Key><a:Value [^>]*>false<", xml)
     assert {one.phase_shift_deg for one in truth_of(tmp_path / "xml").exposures} == {0}
 
@@ -117,7 +117,7 @@ def test_a_phase_plate_is_told(tmp_path: Path) -> None:
     made = acquisition(3, layout="epu", has_phase_plate=True)
     simulate_acquisition(tmp_path, made)
     truth = truth_of(tmp_path)
-    assert [one.target_defocus_angst for one in truth.exposures] == [4e3, 5e3, 6e3]
+    assert [one.target_defocus_angst for one in truth.exposures] == [11e3, 10e3, 9e3]
     assert all(15 < one.phase_shift_deg < 60 for one in truth.exposures)
     assert truth.about["grids"][0]["phase_shift_range_deg"] == [30, 150]
     xml = one_text(tmp_path, "*_Data_*_1_*.xml")

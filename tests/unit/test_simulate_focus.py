@@ -22,8 +22,8 @@ def at(place: int, plan: FocusPlan | None = None, *, square: int = 0) -> Focus:
 
 def test_exposures_go_through_the_targets() -> None:
     targets = [at(place).target_angst for place in range(16)]
-    assert targets == 2 * [8_000 + 2_000 * step for step in range(8)]
-    assert at(3, PLATE).target_angst == 7_000
+    assert targets == 2 * [22_000 - 2_000 * step for step in range(8)]
+    assert at(3, PLATE).target_angst == 8_000
 
 
 def test_the_error_drifts_within_a_square_and_starts_anew_on_the_next() -> None:
@@ -71,10 +71,10 @@ def test_grids_have_plans_of_their_own() -> None:
     assert {one.phase_shift_deg for one in of_grid(entries, 1)} == {0.0}
     assert min(one.phase_shift_deg for one in of_grid(entries, 2)) > 0
     assert [one.target_defocus_angst for one in of_grid(entries, 2)] == [
-        4_000,
-        5_000,
-        6_000,
-        7_000,
+        11_000,
+        10_000,
+        9_000,
+        8_000,
     ]
 
 

@@ -31,7 +31,7 @@ class FocusPlan:
     Parameters
     ----------
     defocus_range_angst
-        Exposures go through 8 targets from the first to the second, Å of underfocus.
+        Exposures go through 8 targets from the second to the first, Å of underfocus.
     phase_shift_range_deg
         Of a phase plate at a fresh place, and when it is moved on; (0, 0) for none.
 
@@ -111,7 +111,7 @@ def draw_focus(
     start_angst = of_square.normal(0, _AUTOFOCUS_ANGST)
     drift_angst = of_square.normal(0, _ACROSS_SQUARE_ANGST) * since / 90
     error_angst = start_angst + drift_angst + generator.normal(0, _PLACE_ANGST)
-    targets = np.linspace(*plan.defocus_range_angst, _TARGETS)
+    targets = np.linspace(*plan.defocus_range_angst, _TARGETS)[::-1]
     return Focus(
         target_angst=float(targets[place % _TARGETS]),
         error_angst=float(

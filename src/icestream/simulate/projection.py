@@ -60,7 +60,7 @@ class Projector:
             raise BadSettings(
                 f"A volume of {tuple(volume.shape)} px padded {padding} times cannot be"
                 " projected.",
-                hint="Give a cube or square of an even side, and a padding of 1 or more.",
+                hint="Give a cube or square of even side, and a padding of 1 or more.",
             )
         self.box_px = side
         self.pixel_size_angst = pixel_size_angst
