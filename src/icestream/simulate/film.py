@@ -15,7 +15,8 @@ import torch
 
 from icestream.domain.errors import BadSettings
 from icestream.domain.units import interaction_rad_per_volt_angst
-from icestream.simulate.ice import axis_window, radial_frequency
+from icestream.simulate.ice import axis_window, radial_frequency, radial_values
+from icestream.simulate.protein_layer import PROTEIN_OVER_ICE_VOLT, protein_phase_power
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -29,7 +30,6 @@ __all__ = [
     "contaminant",
     "edge_distance_angst",
     "gold_foil",
-    "protein_phase_power",
 ]
 
 ContaminantKind = Literal["hexagonal_ice", "cubic_ice", "ethane", "aggregate"]
@@ -45,8 +45,17 @@ _CARBON_RISE_PER_ANGST, _CARBON_RISE_WIDTH_PER_ANGST = 0.35, 0.05
 # lose Bragg beams to the aperture besides.
 _CARBON_PATH_ANGST, _CRYSTAL_PATH_ANGST, _ETHANE_PATH_ANGST = 1_800.0, 900.0, 4_000.0
 _PROTEIN_PATH_ANGST = 2_500.0
-# Mean inner potential against vitreous ice or, for ice on top of it, vacuum, V.
-_VOLT = {"hexagonal_ice": 3.5, "cubic_ice": 3.5, "ethane": 3.0, "aggregate": 2.0}
+# A clump is packed as balls are at random; the rest of it is ice.
+_PROTEIN_IN_CLUMP = 0.64
+# Crystals and drops lie on the ice and add their mean inner potential: the free atoms
+# of ice at 0.92 g/cm3 and of ethane at 0.65. Clumps lie within it and add the
+# difference, V.
+_VOLT = {
+    "hexagonal_ice": 4.46,
+    "cubic_ice": 4.46,
+    "ethane": 5.1,
+    "aggregate": _PROTEIN_IN_CLUMP * PROTEIN_OVER_ICE_VOLT,
+}
 _PATH = {
     "hexagonal_ice": _CRYSTAL_PATH_ANGST,
     "cubic_ice": _CRYSTAL_PATH_ANGST,
@@ -55,8 +64,8 @@ _PATH = {
 }
 _CORNERS = {"hexagonal_ice": 6, "cubic_ice": 4}
 _FOIL_TRANSMISSION, _FOIL_GRAIN_ANGST = 0.03, 150.0
-_PROTEIN_ATOM_PER_ANGST3, _PROTEIN_ORDER = 0.057, 0.35
 _BLOBS_IN_AGGREGATE = 14
+_NODES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,36 +409,17 @@ def _clump(y: Tensor, x: Tensor, diameter_angst: float, generator: Generator) ->
     return thickness
 
 
-def protein_phase_power(
-    frequency_per_angst: Tensor, *, thickness_angst: float, voltage_kv: float
-) -> Tensor:
-    """Return the power spectrum of the phase of protein that lies as it falls.
-
-    Parameters
-    ----------
-    frequency_per_angst
-        1/Å, any shape.
-    thickness_angst
-        Å of protein along the beam; the power is in proportion to it.
-    voltage_kv
-        kV.
-
-    Returns
-    -------
-    Tensor
-        Same shape, rad2 Å2. Atoms are less disordered than a gas: 0.35 of its power,
-        that of the rings of real apoferritin (EMPIAR-10146) around 10 Å.
-    """
-    sigma = interaction_rad_per_volt_angst(voltage_kv)
-    atoms_per_angst2 = _PROTEIN_ATOM_PER_ANGST3 * _PROTEIN_ORDER * thickness_angst
-    return atoms_per_angst2 * (sigma * _atom_volt_angst3(frequency_per_angst)) ** 2
-
-
 def _protein_texture(
     thickness: Tensor, voltage_kv: float, pixel_size_angst: float, generator: Generator
 ) -> Tensor:
     shape = (thickness.shape[0], thickness.shape[1])
     g = radial_frequency(shape, pixel_size_angst, device=generator.device)
-    power = protein_phase_power(g, thickness_angst=1.0, voltage_kv=voltage_kv)
+    power = radial_values(
+        g,
+        lambda f: protein_phase_power(
+            f, thickness_angst=_PROTEIN_IN_CLUMP, voltage_kv=voltage_kv
+        ),
+        nodes=_NODES,
+    )
     field = _random_field(shape, power.sqrt() / pixel_size_angst, generator)
     return field * thickness.sqrt()

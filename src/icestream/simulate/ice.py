@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from icestream.domain.units import interaction_rad_per_volt_angst
+from icestream.simulate.scattering import atom_volt_angst3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 __all__ = [
+    "ICE_POTENTIAL_VOLT",
     "WATER_PER_ANGST3",
     "axis_window",
     "crystalline_ice_phase",
@@ -34,12 +36,16 @@ __all__ = [
 WATER_PER_ANGST3 = 0.0314
 """Molecules a cubic Å at 0.94 g/cm3."""
 
-# h^2 / (2 pi m e): V Å3 of potential for each Å of electron scattering factor.
-_VOLT_ANGST2 = 47.878
-# Electron scattering factors at zero angle, Å (Doyle & Turner 1968), and the frequency
-# at which the Lorentzian through 1/2 follows oxygen's within 7 % below 1.2 1/Å.
-_OXYGEN_ANGST, _OXYGEN_HALF_PER_ANGST = 1.983, 0.632
-_BOHR_ANGST, _MOTT_BETHE_PER_ANGST = 0.529177, 0.023934
+ICE_POTENTIAL_VOLT = WATER_PER_ANGST3 * float(
+    atom_volt_angst3(8, torch.zeros(())) + 2 * atom_volt_angst3(1, torch.zeros(()))
+)
+"""Mean inner potential of vitreous ice, V: 4.57, of free atoms, as all matter here is.
+
+Less is measured: 3.5 +- 1.2 V by holography (Harscher & Lichte, ICEM-14, Cancun (1998)
+553), and Shang & Sigworth, J. Struct. Biol. 180 (2012) 10, compute 3.6 V of bonded
+molecules. Protein comes out as much too high as ice; their contrast stays.
+"""
+
 _OXYGEN_HYDROGEN_ANGST, _HYDROGEN_HYDROGEN_ANGST = 0.96, 1.51
 # Structure factor of low-density amorphous ice, after neutron and X-ray work of Finney
 # et al. (2002) and the rings at 3.7 and 2.1 Å of Dubochet et al. (1988); the limit at
@@ -129,22 +135,15 @@ def water_volt_angst3(frequency_per_angst: Tensor) -> Tensor:
 
     Notes
     -----
-    Isolated atoms at 0.96 and 1.51 Å, the mean square after Debye; hydrogen by the
-    Mott-Bethe formula from its exact density. Bonds lower the mean potential of real
-    ice from 4.6 to about 3.5 V (Grimm et al. 1998), which matters at 0 only.
+    Free atoms at 0.96 and 1.51 Å, the mean square after Debye.
     """
-    g = frequency_per_angst.double()
-    oxygen = _OXYGEN_ANGST / (1 + (g / _OXYGEN_HALF_PER_ANGST) ** 2)
-    density = (1 + (math.pi * _BOHR_ANGST * g) ** 2) ** -2
-    hydrogen = torch.where(
-        g > 1e-4,
-        _MOTT_BETHE_PER_ANGST * (1 - density) / (g / 2).clamp(min=1e-5) ** 2,
-        _MOTT_BETHE_PER_ANGST * 8 * (math.pi * _BOHR_ANGST) ** 2,
+    oxygen, hydrogen = (
+        atom_volt_angst3(element, frequency_per_angst) for element in (8, 1)
     )
-    across = torch.sinc(2 * g * _OXYGEN_HYDROGEN_ANGST)
-    beside = torch.sinc(2 * g * _HYDROGEN_HYDROGEN_ANGST)
+    across = torch.sinc(2 * frequency_per_angst * _OXYGEN_HYDROGEN_ANGST)
+    beside = torch.sinc(2 * frequency_per_angst * _HYDROGEN_HYDROGEN_ANGST)
     square = oxygen**2 + 4 * oxygen * hydrogen * across + 2 * hydrogen**2 * (1 + beside)
-    return (_VOLT_ANGST2 * square.clamp(min=0).sqrt()).to(frequency_per_angst.dtype)
+    return square.clamp(min=0).sqrt()
 
 
 def water_structure_factor(frequency_per_angst: Tensor) -> Tensor:
