@@ -47,6 +47,17 @@ def test_the_layer_is_the_simulator_s_own_protein() -> None:
     np.testing.assert_allclose(ratio[at_10], 1, atol=0.3)
 
 
+def test_packed_particles_show_their_gaps_only() -> None:
+    """The surface of both phases stays, and what outlines do at short waves."""
+    g = torch.tensor([0.002, 0.1, 0.2])
+    loose, packed = (
+        protein_phase_power(g, thickness_angst=1.0, voltage_kv=300.0, packing=share)
+        for share in (0.0, 0.64)
+    )
+    assert float(packed[0]) < 0.05 * float(loose[0])
+    torch.testing.assert_close(packed[1:], loose[1:], rtol=0.02, atol=0)
+
+
 def test_the_layer_is_as_thick_as_it_is_and_denser_than_ice() -> None:
     g = torch.tensor([0.0, 0.1, 0.2])
     one, two = (

@@ -15,8 +15,15 @@ import torch
 
 from icestream.domain.errors import BadSettings
 from icestream.domain.units import interaction_rad_per_volt_angst
-from icestream.simulate.ice import axis_window, radial_frequency, radial_values
+from icestream.simulate.ice import (
+    ICE_PATH_AT_300KV_ANGST,
+    axis_window,
+    radial_frequency,
+    radial_values,
+    transmission,
+)
 from icestream.simulate.protein_layer import PROTEIN_OVER_ICE_VOLT, protein_phase_power
+from icestream.simulate.scattering import atom_volt_angst3
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -34,10 +41,9 @@ __all__ = [
 
 ContaminantKind = Literal["hexagonal_ice", "cubic_ice", "ethane", "aggregate"]
 
-# Evaporated carbon, 2.0 g/cm3: atoms a cubic Å; potential of one, V Å3, falling to 1/2
-# at this frequency; mean inner potential, V (9 to 10.7 measured).
-_CARBON_PER_ANGST3, _ATOM_VOLT_ANGST3, _ATOM_HALF_PER_ANGST = 0.100, 120.0, 0.467
-_CARBON_VOLT = 9.0
+# Evaporated carbon: atoms a cubic Å at 1.75 g/cm3, and the mean inner potential, V,
+# measured at that density (Wanner et al., Ultramicroscopy 106 (2006) 341).
+_CARBON_PER_ANGST3, _CARBON_VOLT = 0.0877, 9.09
 # Structure factor of amorphous carbon: few long waves, peaks at 2.1 and 1.2 Å.
 _CARBON_LIMIT, _CARBON_PEAKS = 0.25, ((1 / 2.1, 0.05, 0.6), (1 / 1.2, 0.06, 0.3))
 _CARBON_RISE_PER_ANGST, _CARBON_RISE_WIDTH_PER_ANGST = 0.35, 0.05
@@ -60,10 +66,17 @@ _PATH = {
     "hexagonal_ice": _CRYSTAL_PATH_ANGST,
     "cubic_ice": _CRYSTAL_PATH_ANGST,
     "ethane": _ETHANE_PATH_ANGST,
-    "aggregate": _PROTEIN_PATH_ANGST,
+    # What protein takes and the ice in its place would not have.
+    "aggregate": 1
+    / (_PROTEIN_IN_CLUMP * (1 / _PROTEIN_PATH_ANGST - 1 / ICE_PATH_AT_300KV_ANGST)),
 }
 _CORNERS = {"hexagonal_ice": 6, "cubic_ice": 4}
 _FOIL_TRANSMISSION, _FOIL_GRAIN_ANGST = 0.03, 150.0
+# Spacings of gold's (111) and (200) planes, Å, and the share of grains in which one of
+# their 4 or 3 stands along the beam, within spacing over thickness (250 Å) of it.
+_GOLD_LATTICE = ((2.355, 4 * 2.355 / 250), (2.039, 3 * 2.039 / 250))
+# Two beams interfere at most as if a weak phase had this amplitude, rad.
+_MOST_FRINGE_RAD = 0.5
 _BLOBS_IN_AGGREGATE = 14
 _NODES = 1 << 12
 
@@ -193,7 +206,7 @@ def carbon_film(
     Returns
     -------
     Layer
-        Phase with the mean of the film; transmission 0.92 at 150 Å.
+        Phase with the mean of the film; transmission 0.92 at 150 Å and 300 kV.
     """
     depth = edge_distance_angst(
         shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
@@ -206,12 +219,17 @@ def carbon_film(
     for centre, width, height in _CARBON_PEAKS:
         order += height * torch.exp(-(((g - centre) / width) ** 2) / 2)
     atoms_per_angst2 = _CARBON_PER_ANGST3 * thickness_angst
-    amplitude = sigma * _atom_volt_angst3(g) * (atoms_per_angst2 * order).sqrt()
+    volt_angst3 = radial_values(g, lambda f: atom_volt_angst3(6, f), nodes=_NODES)
+    amplitude = sigma * volt_angst3 * (atoms_per_angst2 * order).sqrt()
     texture = _random_field(shape, amplitude / pixel_size_angst, generator)
     mean_phase = sigma * _CARBON_VOLT * thickness_angst
     return Layer(
         phase_rad=texture * cover.sqrt() + mean_phase * cover,
-        transmission=torch.exp(cover * (-thickness_angst / _CARBON_PATH_ANGST)),
+        transmission=transmission(
+            cover * thickness_angst,
+            path_at_300kv_angst=_CARBON_PATH_ANGST,
+            voltage_kv=voltage_kv,
+        ),
         mask=depth > 0,
     )
 
@@ -239,21 +257,58 @@ def gold_foil(
     Returns
     -------
     Layer
-        No phase: nothing coherent comes through. 0.03 of the electrons on average.
+        0.03 of the electrons on average, in fringes of 2.35 and 2.04 Å in some grains;
+        spacings below two pixels are left out, and no other phase comes through.
+
+    Notes
+    -----
+    Gold of some 500 Å is thicker than the extinction lengths of its reflections (250
+    and 280 Å): the strength of fringes is drawn as that of two beams that exchange
+    intensity, whatever the voltage.
     """
     depth = edge_distance_angst(
         shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
     )
     cells = [max(round(s * pixel_size_angst / _FOIL_GRAIN_ANGST), 2) for s in shape]
-    grains = torch.rand(1, 1, *cells, generator=generator, device=generator.device)
-    leak = torch.nn.functional.interpolate(grains, size=shape, mode="nearest")
+    leak = torch.rand(cells, generator=generator, device=generator.device)
     cover = torch.sigmoid(depth / 5.0)
-    through = 2 * _FOIL_TRANSMISSION * leak.reshape(shape)
+    through = 2 * _FOIL_TRANSMISSION * _of_grains(leak, shape)
     return Layer(
-        phase_rad=torch.zeros_like(depth),
+        phase_rad=_gold_fringes(shape, cells, pixel_size_angst, generator) * cover,
         transmission=1 - cover * (1 - through),
         mask=depth > 0,
     )
+
+
+def _gold_fringes(
+    shape: tuple[int, int],
+    cells: list[int],
+    pixel_size_angst: float,
+    generator: Generator,
+) -> Tensor:
+    """Return waves of the lattice, rad, one for each family in some of the grains."""
+    device = generator.device
+    phase = torch.zeros(shape, device=device)
+    y, x = (torch.arange(side, device=device) * pixel_size_angst for side in shape)
+    for spacing_angst, share in _GOLD_LATTICE:
+        draws = torch.rand(4, *cells, generator=generator, device=device)
+        if spacing_angst < 2 * pixel_size_angst:
+            continue
+        depth, chance, angle, start = 2 * math.pi * draws
+        strength = _MOST_FRINGE_RAD * depth.sin().abs() * (chance < 2 * math.pi * share)
+        wave = 2 * math.pi / spacing_angst
+        phase += _of_grains(strength, shape) * torch.cos(
+            _of_grains(wave * angle.sin(), shape) * y[:, None]
+            + _of_grains(wave * angle.cos(), shape) * x
+            + _of_grains(start, shape)
+        )
+    return phase
+
+
+def _of_grains(values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Spread one value a grain over its pixels."""
+    whole = torch.nn.functional.interpolate(values[None, None], size=shape)
+    return whole.reshape(shape)
 
 
 def contaminant(
@@ -271,8 +326,9 @@ def contaminant(
     Parameters
     ----------
     kind
-        Crystals of hexagonal ice (six corners) or cubic ice (four), 200-2000 Å, dark; a
-        round drop of ethane, paler; a clump of protein.
+        Crystals of hexagonal ice (six corners) or cubic ice (four), 200-2000 Å, dark,
+        or a round drop of ethane, paler, which lie on the ice; a clump of protein,
+        which lies in it: its phase and loss are what it has more than that ice.
     shape
         ``(h, w)``, px.
     centre_px
@@ -300,7 +356,7 @@ def contaminant(
         )
     device = generator.device
     phase = torch.zeros(shape, device=device)
-    transmission = torch.ones(shape, device=device)
+    through = torch.ones(shape, device=device)
     reach_px = 0.75 * diameter_angst / pixel_size_angst
     rows, y_px = axis_window(shape[0], centre_px[0], reach_px, device)
     columns, x_px = axis_window(shape[1], centre_px[1], reach_px, device)
@@ -316,10 +372,12 @@ def contaminant(
             phase[rows, columns] += _protein_texture(
                 thickness, voltage_kv, pixel_size_angst, generator
             )
-        transmission[rows, columns] = torch.exp(-thickness / _PATH[kind])
+        through[rows, columns] = transmission(
+            thickness, path_at_300kv_angst=_PATH[kind], voltage_kv=voltage_kv
+        )
     mask = torch.zeros(shape, dtype=torch.bool, device=device)
     mask[rows, columns] = thickness > 0.02 * diameter_angst
-    return Layer(phase_rad=phase, transmission=transmission, mask=mask)
+    return Layer(phase_rad=phase, transmission=through, mask=mask)
 
 
 def combine_layers(layers: list[Layer]) -> Layer:
@@ -343,17 +401,13 @@ def combine_layers(layers: list[Layer]) -> Layer:
     if not layers:
         raise BadSettings("No layer to combine.", hint="Give at least one.")
     first = layers[0]
-    phase, transmission = first.phase_rad.clone(), first.transmission.clone()
+    phase, through = first.phase_rad.clone(), first.transmission.clone()
     mask = first.mask.clone()
     for layer in layers[1:]:
         phase += layer.phase_rad
-        transmission *= layer.transmission
+        through *= layer.transmission
         mask |= layer.mask
-    return Layer(phase_rad=phase, transmission=transmission, mask=mask)
-
-
-def _atom_volt_angst3(frequency_per_angst: Tensor) -> Tensor:
-    return _ATOM_VOLT_ANGST3 / (1 + (frequency_per_angst / _ATOM_HALF_PER_ANGST) ** 2)
+    return Layer(phase_rad=phase, transmission=through, mask=mask)
 
 
 def _random_field(
@@ -417,7 +471,10 @@ def _protein_texture(
     power = radial_values(
         g,
         lambda f: protein_phase_power(
-            f, thickness_angst=_PROTEIN_IN_CLUMP, voltage_kv=voltage_kv
+            f,
+            thickness_angst=_PROTEIN_IN_CLUMP,
+            packing=_PROTEIN_IN_CLUMP,
+            voltage_kv=voltage_kv,
         ),
         nodes=_NODES,
     )

@@ -41,7 +41,11 @@ PROTEIN_OVER_ICE_VOLT = _ATOM_PER_ANGST3 * float(
 
 
 def protein_phase_power(
-    frequency_per_angst: Tensor, *, thickness_angst: float, voltage_kv: float
+    frequency_per_angst: Tensor,
+    *,
+    thickness_angst: float,
+    voltage_kv: float,
+    packing: float = 0.0,
 ) -> Tensor:
     """Return the power spectrum of the phase of protein that lies as it falls.
 
@@ -53,6 +57,9 @@ def protein_phase_power(
         Å of protein along the beam; the power is in proportion to it.
     voltage_kv
         kV.
+    packing
+        Share of the space that is protein; where particles are close, what shows of
+        their outlines are the gaps.
 
     Returns
     -------
@@ -77,8 +84,9 @@ def protein_phase_power(
     order = torch.full_like(g, _LEVEL)
     for centre, width, height in _PEAKS:
         order += height * torch.exp(-(((g - centre) / width) ** 2) / 2)
-    height = 8 * math.pi * _OUTLINE_ANGST**3 * PROTEIN_OVER_ICE_VOLT**2
-    outline = height / (1 + (2 * math.pi * _OUTLINE_ANGST * g) ** 2) ** 2
+    length = _OUTLINE_ANGST * (1 - packing)
+    height = 8 * math.pi * length**3 * (1 - packing) * PROTEIN_OVER_ICE_VOLT**2
+    outline = height / (1 + (2 * math.pi * length * g) ** 2) ** 2
     power = _ATOM_PER_ANGST3 * order * atoms + outline
     sigma = interaction_rad_per_volt_angst(voltage_kv)
     return (sigma**2 * thickness_angst * power).to(frequency_per_angst.dtype)
