@@ -33,16 +33,10 @@ def real_structure(shared_data: Path, name: str) -> Atoms:
 def packing_spectrum(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Frequency (1/Å) and mean power over that of as many atoms anywhere."""
     pixel_angst, b_angst2 = 1.5, 30.0
-    atoms = replace(atoms, b_factor_angst2=np.full(len(atoms), b_angst2, np.float32))
+    atoms = with_equal_b_factors(atoms, b_angst2)
     box = 2 * int(np.ceil((np.abs(atoms.xyz_angst).max() + 12) / pixel_angst))
     volume = potential_volume(atoms, box_px=box, pixel_size_angst=pixel_angst)
-    power = torch.fft.rfftn(volume).abs().square().double() * pixel_angst**6
-    whole = torch.fft.fftfreq(box, pixel_angst).square()
-    half = torch.fft.rfftfreq(box, pixel_angst).square()
-    g = (whole[:, None, None] + whole[:, None] + half).sqrt().flatten().numpy()
     edges = np.arange(0.01, 0.32, 0.01)
-    shell = np.digitize(g, edges)
-    mean = np.bincount(shell, power.flatten().numpy()) / np.bincount(shell)
     middle = edges[:-1] + 0.005
     kinds, counts = np.unique(atoms.element, return_counts=True)
     alone = sum(
@@ -53,7 +47,25 @@ def packing_spectrum(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.floa
         ** 2
         for kind, count in zip(kinds, counts, strict=True)
     )
-    return middle, mean[1 : len(edges)] / alone
+    return middle, shell_power(volume, pixel_angst, edges) / alone
+
+
+def with_equal_b_factors(atoms: Atoms, b_angst2: float) -> Atoms:
+    return replace(atoms, b_factor_angst2=np.full(len(atoms), b_angst2, np.float32))
+
+
+def shell_power(
+    volume: torch.Tensor, pixel_angst: float, edges_per_angst: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean of the squared transform (of the unit of the volume times Å3) in shells."""
+    box = len(volume)
+    power = torch.fft.rfftn(volume).abs().square().double() * pixel_angst**6
+    whole = torch.fft.fftfreq(box, pixel_angst).square()
+    half = torch.fft.rfftfreq(box, pixel_angst).square()
+    g = (whole[:, None, None] + whole[:, None] + half).sqrt().flatten().numpy()
+    shell = np.digitize(g, edges_per_angst)
+    mean = np.bincount(shell, power.flatten().numpy()) / np.bincount(shell)
+    return np.asarray(mean[1 : len(edges_per_angst)])
 
 
 def shell_correlation(

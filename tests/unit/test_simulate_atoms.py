@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 from icestream.domain.errors import BadSettings, UnreadableFile
 from icestream.simulate.atoms import Atoms, read_structure
+from icestream.simulate.potential import potential_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,14 +51,27 @@ def test_hydrogens_and_water_are_left_out_and_atoms_centred(tmp_path: Path) -> N
     atoms = read_structure(path)
     assert atoms.element.tolist() == [7, 6, 8]
     np.testing.assert_allclose(atoms.b_factor_angst2, [11, 12, 13])
+    # The one hydrogen of the file does not count: others ride in its stead.
     assert atoms.mass_da == pytest.approx(
-        14.007 + 12.011 + 15.999 + 3 * 1.008, abs=0.01
+        14.007 + 12.011 + 15.999 + (1.18 + 1.22 + 0.10) * 1.008, abs=0.01
     )
     centroid = (atoms.xyz_angst * atoms.element[:, None]).sum(axis=0)
     np.testing.assert_allclose(centroid, 0, atol=1e-4)
     np.testing.assert_allclose(
         atoms.xyz_angst[1] - atoms.xyz_angst[0], [1.4, 0, 0], atol=1e-5
     )
+
+
+def test_a_file_with_hydrogens_scatters_as_one_without(tmp_path: Path) -> None:
+    found = []
+    for name, body in (("with", BODY), ("without", BODY.replace(BODY[243:324], ""))):
+        path = tmp_path / f"{name}.pdb"
+        path.write_text(HEAD + body + "END\n")
+        found.append(
+            potential_volume(read_structure(path), box_px=16, pixel_size_angst=1.0)
+        )
+    assert " H " in BODY[243:324]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 def test_the_first_assembly_is_taken_also_from_a_compressed_file(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -63,6 +63,13 @@ def test_the_structure_factor_has_the_peaks_of_amorphous_ice() -> None:
     assert float(s[0]) == pytest.approx(0.03, abs=1e-3)
     assert float(s[-1]) == pytest.approx(1, abs=1e-3)
     assert float(s.min()) > 0
+
+
+def test_no_two_molecules_are_in_one_place() -> None:
+    g = torch.linspace(0, 2.5, 250_001, dtype=torch.float64)
+    excess = 4 * math.pi * g**2 * (water_structure_factor(g) - 1)
+    found = float(torch.trapezoid(excess, g))
+    assert found == pytest.approx(-WATER_PER_ANGST3, rel=0.05)
 
 
 def test_water_has_the_potential_of_its_atoms() -> None:
@@ -219,31 +226,64 @@ def test_transmission_falls_by_the_mean_free_path() -> None:
     assert float(low[1]) == pytest.approx(math.exp(-0.1 * 0.603 / 0.4835), rel=1e-3)
 
 
-def test_crystals_give_spots_at_the_spacings_of_ice() -> None:
-    phase = crystalline_ice_phase(
-        (512, 512),
-        pixel_size_angst=1.0,
+def crystals(
+    side: int, pixel_size_angst: float, seed: int = 1, **values: Any
+) -> Tensor:
+    defaults: dict[str, Any] = {"domain_count": 30, "domain_radius_angst": 120.0}
+    return crystalline_ice_phase(
+        (side, side),
+        pixel_size_angst=pixel_size_angst,
         voltage_kv=300.0,
-        domain_count=30,
-        domain_radius_angst=120.0,
-        generator=generator(),
+        generator=generator(seed),
+        **(defaults | values),
     )
+
+
+def test_crystals_give_spots_at_the_spacings_of_ice() -> None:
+    phase = crystals(512, 1.0, domain_count=60)
     power = torch.fft.rfft2(phase).abs().square()
     g = radial_frequency((512, 512), 1.0)
     inside = torch.zeros_like(g, dtype=torch.bool)
-    for spacing in (3.90, 3.66, 3.44):
+    for spacing in (3.90, 3.66, 3.44, 2.25):
         spot = (g - 1 / spacing).abs() < 0.006
         inside |= spot
-        assert float(power[spot].sum() / power.sum()) > 0.05
+        # 1.05 V squared, the weakest, is a 27th of all.
+        assert float(power[spot].sum() / power.sum()) > 0.02
     assert float(power[inside].sum() / power.sum()) > 0.95
-    blurred = crystalline_ice_phase(
-        (64, 64),
-        pixel_size_angst=2.0,
-        voltage_kv=300.0,
-        domain_count=5,
-        generator=generator(),
-    )
-    assert not blurred.any()
+    coarse = torch.fft.rfft2(crystals(256, 1.5)).abs().square()
+    g = radial_frequency((256, 256), 1.5)
+    assert float(coarse[(g - 1 / 2.25).abs() < 0.006].sum() / coarse.sum()) < 1e-3
+    assert not crystals(64, 2.0).any()
+
+
+def test_a_crystal_seen_along_its_axis_has_both_sets_of_planes() -> None:
+    """Six spots of 3.90 Å; six of 2.25 Å lie 30 degrees from them, 2.17 V strong."""
+    side = 512
+    gy, gx = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
+    window = torch.hann_window(side)[:, None] * torch.hann_window(side)
+    for seed in range(20):
+        phase = crystals(
+            side,
+            1.0,
+            domain_count=1,
+            domain_radius_angst=400.0,
+            seed=seed,
+        )
+        spectrum = torch.fft.rfft2(phase * window).abs()
+        rings = [
+            spectrum * ((torch.hypot(gy, gx) - 1 / d).abs() < 0.008)
+            for d in (3.90, 2.25)
+        ]
+        if min(float(ring.max()) for ring in rings) > 0.3 * float(spectrum.max()) > 0:
+            break
+    angles = []
+    for ring in rings:
+        row, column = divmod(int(ring.argmax()), ring.shape[1])
+        angles.append(math.degrees(math.atan2(float(gy[row]), float(gx[column]))))
+    assert (angles[0] - angles[1]) % 60 == pytest.approx(30, abs=1.0)
+    # Amplitudes as their potentials, 2.17 to 1.69 V; the spots are sampled coarsely.
+    power = [float(ring.square().sum().sqrt()) for ring in rings]
+    assert power[1] / power[0] == pytest.approx(2.17 / 1.69, rel=0.1)
 
 
 def test_a_window_is_cut_at_the_borders() -> None:

@@ -135,6 +135,20 @@ def test_the_critical_dose_is_that_of_grant_and_grigorieff() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("voltage_kv", "share"),
+    # Measured at 100, 200 and 300 kV; beyond, the squares of the velocities:
+    # 0.2524 / 0.3005 at 80 kV, 0.6854 / 0.6030 at 400 kV.
+    [(100.0, 0.64), (150.0, 0.72), (200.0, 0.8), (80.0, 0.538), (400.0, 1.1366)],
+)
+def test_slow_electrons_damage_more(voltage_kv: float, share: float) -> None:
+    g = torch.tensor([0.1, 0.3])
+    found, at_300 = (
+        critical_dose_e_per_angst2(g, voltage_kv=kv) for kv in (voltage_kv, 300.0)
+    )
+    torch.testing.assert_close(found, share * at_300, rtol=2e-3, atol=0)
+
+
 def test_damage_is_the_curve_averaged_over_the_frame() -> None:
     g = torch.tensor([0.0, 0.1, 1 / 3])
     narrow = damage_filter(

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from icestream.domain.errors import BadSettings
 from icestream.simulate.atoms import Atoms
-from icestream.simulate.potential import (
+from icestream.simulate.ice import (
     ICE_POTENTIAL_VOLT,
-    VOLT_ANGST2,
-    atomic_potential,
-    potential_volume,
+    WATER_PER_ANGST3,
+    water_volt_angst3,
 )
+from icestream.simulate.potential import atomic_potential, potential_volume
 from icestream.simulate.proteins import make_specimen
+from icestream.simulate.scattering import atom_volt_angst3
+from structures import real_structure, shell_power, with_equal_b_factors
 from transforms import CountedTransforms
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def scattered_atoms(count: int = 40, reach_angst: float = 20.0) -> Atoms:
@@ -33,33 +41,26 @@ def total_volt_angst3(atoms: Atoms, ice_potential_volt: float) -> float:
     )
 
 
-@pytest.mark.parametrize(
-    ("element", "angst"),
-    # International Tables C, table 4.3.2.2, sums of the five amplitudes.
-    [(6, 2.5088), (7, 2.2135), (8, 1.9834), (15, 5.4876), (16, 5.1604), (26, 7.1637)],
-)
-def test_scattering_at_zero_angle(element: int, angst: float) -> None:
-    found = atomic_potential(element, np.zeros(1), ice_potential_volt=0)
-    assert found[0] / VOLT_ANGST2 == pytest.approx(angst, abs=1e-4)
+def test_hydrogens_ride_on_the_atoms_of_a_model() -> None:
+    # At s = g / 2 = 0.25 1/Å: 1.22 of them about a carbon, 1.05 Å away.
+    g = torch.tensor([0.5], dtype=torch.float64)
+    expected = atom_volt_angst3(6, g) + 1.22 * atom_volt_angst3(1, g) * np.sinc(1.05)
+    found = atomic_potential(6, g.numpy(), b_factor_angst2=30, ice_potential_volt=0)
+    assert found[0] == pytest.approx(float(expected) * np.exp(-30 * 0.25**2), rel=1e-6)
+    # None on what has none.
+    iron = atomic_potential(26, g.numpy(), ice_potential_volt=0)
+    assert iron[0] == pytest.approx(float(atom_volt_angst3(26, g)))
 
 
-def test_constant_of_volts() -> None:
-    planck, mass, charge = 6.62607015e-34, 9.1093837e-31, 1.602176634e-19
-    assert (
-        pytest.approx(planck**2 / (2 * np.pi * mass * charge) * 1e20, rel=1e-6)
-        == VOLT_ANGST2
+def test_the_ice_around_is_the_ice_that_is_displaced() -> None:
+    molecule = float(water_volt_angst3(torch.zeros(1))[0])
+    assert pytest.approx(WATER_PER_ANGST3 * molecule, rel=1e-6) == ICE_POTENTIAL_VOLT
+    zero = np.zeros(1)
+    default, explicit = (
+        atomic_potential(6, zero),
+        atomic_potential(6, zero, ice_potential_volt=ICE_POTENTIAL_VOLT),
     )
-
-
-def test_carbon_falls_off_as_tabulated() -> None:
-    # Peng et al. (1996): at s = g / 2 = 0.25 1/Å and exactly from its five Gaussians.
-    a = np.array([0.0893, 0.2563, 0.7570, 1.0487, 0.3575])
-    b = np.array([0.2465, 1.7100, 6.4094, 18.6113, 50.2523])
-    expected = (a * np.exp(-b * 0.25**2)).sum() * np.exp(-30 * 0.25**2)
-    found = atomic_potential(
-        6, np.array([0.5]), b_factor_angst2=30, ice_potential_volt=0
-    )
-    assert found[0] / VOLT_ANGST2 == pytest.approx(expected, rel=1e-6)
+    assert default == explicit
 
 
 @pytest.mark.parametrize("ice_potential_volt", [0.0, ICE_POTENTIAL_VOLT])
@@ -103,19 +104,54 @@ def test_transform_is_the_sum_over_atoms(box: int, pixel: float) -> None:
 
 
 def test_protein_in_ice_has_the_potential_of_protein() -> None:
-    """6.5 V without hydrogens, less 3.6 V of ice, in 1.21 Å3 a Da."""
+    """8.05 V with its hydrogens in 1.21 Å3 a Da, less 4.57 V of ice."""
     atoms = make_specimen("small").atoms
     volume_angst3 = atoms.mass_da * 0.73 * 1.66054
-    assert total_volt_angst3(atoms, 0) / volume_angst3 == pytest.approx(6.55, abs=0.15)
-    assert total_volt_angst3(atoms, 3.6) / volume_angst3 == pytest.approx(
-        2.95, abs=0.15
-    )
+    assert total_volt_angst3(atoms, 0) / volume_angst3 == pytest.approx(8.05, abs=0.15)
+    contrast_volt = total_volt_angst3(atoms, ICE_POTENTIAL_VOLT) / volume_angst3
+    assert contrast_volt == pytest.approx(3.48, abs=0.15)
     smooth = potential_volume(
         atoms, box_px=48, pixel_size_angst=3.0, b_extra_angst2=1000
     )
     # Inside, smoothed over 8 Å, and not beyond it: protein is packed with few holes.
-    assert 2.0 < float(smooth.max()) < 3.9
+    assert 2.4 < float(smooth.max()) < 4.6
     assert float(smooth.min()) > -0.1
+
+
+def flat_power(atoms: Atoms, box: int, edges: np.ndarray) -> np.ndarray:
+    """Power where the ice that is displaced is even within an outline.
+
+    The outline is what a probe of 1.4 Å does not reach, with an edge of 0.8 Å; its
+    volume is made that of the mass.
+    """
+    cells = np.rint(atoms.xyz_angst[:, ::-1]).astype(int) + box // 2
+    away = np.ones((box,) * 3, dtype=bool)
+    away[tuple(cells.T)] = False
+    near = ndimage.distance_transform_edt(away) < 1.75 + 1.4
+    body = ndimage.distance_transform_edt(near) > 1.4
+    level = atoms.mass_da * 0.73 * 1.66054 / body.sum()
+    smooth = ndimage.gaussian_filter(body.astype(float), 0.8)
+    vacuum = potential_volume(
+        atoms, box_px=box, pixel_size_angst=1.0, ice_potential_volt=0
+    )
+    ice = ICE_POTENTIAL_VOLT * level * torch.as_tensor(smooth).float()
+    return shell_power(vacuum - ice, 1.0, edges)
+
+
+@pytest.mark.parametrize("name", ["rubisco_1bxn", "small"])
+def test_displaced_ice_has_no_texture_of_its_own(name: str, shared_data: Path) -> None:
+    """At 14 to 9 Å it took a quarter of the power away; 60 to 5 Å agree to a sixth."""
+    atoms = (
+        make_specimen(name).atoms
+        if name == "small"
+        else real_structure(shared_data, name)
+    )
+    atoms = with_equal_b_factors(atoms, 30.0)
+    box = 160
+    edges = 1 / np.array([60, 40, 25, 18, 14, 11, 9, 8, 7, 6, 5])
+    volume = potential_volume(atoms, box_px=box, pixel_size_angst=1.0)
+    ratio = shell_power(volume, 1.0, edges) / flat_power(atoms, box, edges)
+    np.testing.assert_allclose(ratio, 1, atol=0.17)
 
 
 def test_place_of_one_atom() -> None:

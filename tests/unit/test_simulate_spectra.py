@@ -196,13 +196,13 @@ def test_thon_rings_of_protein_in_ice_reach_4_angst(
     for name, (image, pixel_angst, options) in files.items():
         path = tmp_path / name
         write_mrc(path, image.numpy(), pixel_size_angst=pixel_angst, dtype=np.float32)
-        optics = f"--pixel-size-angst {pixel_angst} --voltage-kv 300 --json"
+        given = f"--pixel-size-angst {pixel_angst} --voltage-kv 300 --json"
         with pytest.raises(SystemExit) as end:
             main(
                 [
                     "ctf",
                     str(path),
-                    *optics.split(),
+                    *given.split(),
                     *options,
                     "--amplitude-contrast",
                     "0.07",

@@ -9,6 +9,7 @@ import gemmi
 import numpy as np
 
 from icestream.domain.errors import BadSettings, UnreadableFile
+from icestream.simulate.scattering import ELEMENT_COUNT, riding_hydrogens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Atoms", "centred", "heavy_atom_mass_da", "read_structure"]
 
 _HYDROGEN_DA = 1.008
-_ELEMENT_COUNT = 99  # up to Es, the last one with a scattering factor
 _MOST_B_FACTOR_ANGST2 = 1e5
 
 
@@ -56,7 +56,7 @@ class Atoms:
         b = self.b_factor_angst2
         if not (
             np.isfinite(self.xyz_angst).all()
-            and ((self.element > 1) & (self.element < _ELEMENT_COUNT)).all()
+            and ((self.element > 1) & (self.element < ELEMENT_COUNT)).all()
             and ((b >= 0) & (b < _MOST_B_FACTOR_ANGST2)).all()
         ):
             raise BadSettings(
@@ -83,13 +83,13 @@ class Atoms:
 
 
 def heavy_atom_mass_da() -> NDArray[np.float32]:
-    """Return the mass of each atomic number with one hydrogen, Da, ``(99,)``.
+    """Return the mass of each atomic number with its riding hydrogens, Da, ``(99,)``.
 
-    A protein has 7.8 hydrogens and 7.8 other atoms a residue; ones that a model lacks
-    are so made up for to 1 %.
+    What hydrogens a model of a protein lacks are so made up for to 1 %.
     """
-    weights = [0.0] + [gemmi.Element(z).weight for z in range(1, _ELEMENT_COUNT)]
-    return np.array(weights, dtype=np.float32) + np.float32(_HYDROGEN_DA)
+    weights = [0.0] + [gemmi.Element(z).weight for z in range(1, ELEMENT_COUNT)]
+    masses = np.array(weights) + _HYDROGEN_DA * riding_hydrogens()
+    return masses.astype(np.float32)
 
 
 def read_structure(path: Path) -> Atoms:
@@ -105,7 +105,9 @@ def read_structure(path: Path) -> Atoms:
     Atoms
         The first biological assembly if the file gives one, else all of model 1,
         centred on the centroid weighted by atomic number. Hydrogens, waters, unknown
-        elements and all but the first of alternative positions are left out.
+        elements and all but the first of alternative positions are left out; for
+        hydrogens stand those that ride (`icestream.simulate.scattering`), so that a
+        file gives the same with its own as without.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def read_structure(path: Path) -> Atoms:
         for site in model.all()
     ]
     table = np.array(kept, dtype=np.float64).reshape(-1, 5)
-    table = table[(table[:, 3] > 1) & (table[:, 3] < _ELEMENT_COUNT)]
+    table = table[(table[:, 3] > 1) & (table[:, 3] < ELEMENT_COUNT)]
     if not len(table) or not np.isfinite(table).all():
         raise UnreadableFile(
             f"{path} has no atoms, or one whose place is no number.",

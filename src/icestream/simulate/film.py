@@ -15,7 +15,15 @@ import torch
 
 from icestream.domain.errors import BadSettings
 from icestream.domain.units import interaction_rad_per_volt_angst
-from icestream.simulate.ice import axis_window, radial_frequency
+from icestream.simulate.ice import (
+    ICE_PATH_AT_300KV_ANGST,
+    axis_window,
+    radial_frequency,
+    radial_values,
+    transmission,
+)
+from icestream.simulate.protein_layer import PROTEIN_OVER_ICE_VOLT, protein_phase_power
+from icestream.simulate.scattering import atom_volt_angst3
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -29,15 +37,13 @@ __all__ = [
     "contaminant",
     "edge_distance_angst",
     "gold_foil",
-    "protein_phase_power",
 ]
 
 ContaminantKind = Literal["hexagonal_ice", "cubic_ice", "ethane", "aggregate"]
 
-# Evaporated carbon, 2.0 g/cm3: atoms a cubic Å; potential of one, V Å3, falling to 1/2
-# at this frequency; mean inner potential, V (9 to 10.7 measured).
-_CARBON_PER_ANGST3, _ATOM_VOLT_ANGST3, _ATOM_HALF_PER_ANGST = 0.100, 120.0, 0.467
-_CARBON_VOLT = 9.0
+# Evaporated carbon: atoms a cubic Å at 1.75 g/cm3, and the mean inner potential, V,
+# measured at that density (Wanner et al., Ultramicroscopy 106 (2006) 341).
+_CARBON_PER_ANGST3, _CARBON_VOLT = 0.0877, 9.09
 # Structure factor of amorphous carbon: few long waves, peaks at 2.1 and 1.2 Å.
 _CARBON_LIMIT, _CARBON_PEAKS = 0.25, ((1 / 2.1, 0.05, 0.6), (1 / 1.2, 0.06, 0.3))
 _CARBON_RISE_PER_ANGST, _CARBON_RISE_WIDTH_PER_ANGST = 0.35, 0.05
@@ -45,18 +51,34 @@ _CARBON_RISE_PER_ANGST, _CARBON_RISE_WIDTH_PER_ANGST = 0.35, 0.05
 # lose Bragg beams to the aperture besides.
 _CARBON_PATH_ANGST, _CRYSTAL_PATH_ANGST, _ETHANE_PATH_ANGST = 1_800.0, 900.0, 4_000.0
 _PROTEIN_PATH_ANGST = 2_500.0
-# Mean inner potential against vitreous ice or, for ice on top of it, vacuum, V.
-_VOLT = {"hexagonal_ice": 3.5, "cubic_ice": 3.5, "ethane": 3.0, "aggregate": 2.0}
+# A clump is packed as balls are at random; the rest of it is ice.
+_PROTEIN_IN_CLUMP = 0.64
+# Crystals and drops lie on the ice and add their mean inner potential: the free atoms
+# of ice at 0.92 g/cm3 and of ethane at 0.65. Clumps lie within it and add the
+# difference, V.
+_VOLT = {
+    "hexagonal_ice": 4.46,
+    "cubic_ice": 4.46,
+    "ethane": 5.1,
+    "aggregate": _PROTEIN_IN_CLUMP * PROTEIN_OVER_ICE_VOLT,
+}
 _PATH = {
     "hexagonal_ice": _CRYSTAL_PATH_ANGST,
     "cubic_ice": _CRYSTAL_PATH_ANGST,
     "ethane": _ETHANE_PATH_ANGST,
-    "aggregate": _PROTEIN_PATH_ANGST,
+    # What protein takes and the ice in its place would not have.
+    "aggregate": 1
+    / (_PROTEIN_IN_CLUMP * (1 / _PROTEIN_PATH_ANGST - 1 / ICE_PATH_AT_300KV_ANGST)),
 }
 _CORNERS = {"hexagonal_ice": 6, "cubic_ice": 4}
 _FOIL_TRANSMISSION, _FOIL_GRAIN_ANGST = 0.03, 150.0
-_PROTEIN_ATOM_PER_ANGST3, _PROTEIN_ORDER = 0.057, 0.35
+# Spacings of gold's (111) and (200) planes, Å, and the share of grains in which one of
+# their 4 or 3 stands along the beam, within spacing over thickness (250 Å) of it.
+_GOLD_LATTICE = ((2.355, 4 * 2.355 / 250), (2.039, 3 * 2.039 / 250))
+# Two beams interfere at most as if a weak phase had this amplitude, rad.
+_MOST_FRINGE_RAD = 0.5
 _BLOBS_IN_AGGREGATE = 14
+_NODES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +206,7 @@ def carbon_film(
     Returns
     -------
     Layer
-        Phase with the mean of the film; transmission 0.92 at 150 Å.
+        Phase with the mean of the film; transmission 0.92 at 150 Å and 300 kV.
     """
     depth = edge_distance_angst(
         shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
@@ -197,12 +219,17 @@ def carbon_film(
     for centre, width, height in _CARBON_PEAKS:
         order += height * torch.exp(-(((g - centre) / width) ** 2) / 2)
     atoms_per_angst2 = _CARBON_PER_ANGST3 * thickness_angst
-    amplitude = sigma * _atom_volt_angst3(g) * (atoms_per_angst2 * order).sqrt()
+    volt_angst3 = radial_values(g, lambda f: atom_volt_angst3(6, f), nodes=_NODES)
+    amplitude = sigma * volt_angst3 * (atoms_per_angst2 * order).sqrt()
     texture = _random_field(shape, amplitude / pixel_size_angst, generator)
     mean_phase = sigma * _CARBON_VOLT * thickness_angst
     return Layer(
         phase_rad=texture * cover.sqrt() + mean_phase * cover,
-        transmission=torch.exp(cover * (-thickness_angst / _CARBON_PATH_ANGST)),
+        transmission=transmission(
+            cover * thickness_angst,
+            path_at_300kv_angst=_CARBON_PATH_ANGST,
+            voltage_kv=voltage_kv,
+        ),
         mask=depth > 0,
     )
 
@@ -230,21 +257,58 @@ def gold_foil(
     Returns
     -------
     Layer
-        No phase: nothing coherent comes through. 0.03 of the electrons on average.
+        0.03 of the electrons on average, in fringes of 2.35 and 2.04 Å in some grains;
+        spacings below two pixels are left out, and no other phase comes through.
+
+    Notes
+    -----
+    Gold of some 500 Å is thicker than the extinction lengths of its reflections (250
+    and 280 Å): the strength of fringes is drawn as that of two beams that exchange
+    intensity, whatever the voltage.
     """
     depth = edge_distance_angst(
         shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
     )
     cells = [max(round(s * pixel_size_angst / _FOIL_GRAIN_ANGST), 2) for s in shape]
-    grains = torch.rand(1, 1, *cells, generator=generator, device=generator.device)
-    leak = torch.nn.functional.interpolate(grains, size=shape, mode="nearest")
+    leak = torch.rand(cells, generator=generator, device=generator.device)
     cover = torch.sigmoid(depth / 5.0)
-    through = 2 * _FOIL_TRANSMISSION * leak.reshape(shape)
+    through = 2 * _FOIL_TRANSMISSION * _of_grains(leak, shape)
     return Layer(
-        phase_rad=torch.zeros_like(depth),
+        phase_rad=_gold_fringes(shape, cells, pixel_size_angst, generator) * cover,
         transmission=1 - cover * (1 - through),
         mask=depth > 0,
     )
+
+
+def _gold_fringes(
+    shape: tuple[int, int],
+    cells: list[int],
+    pixel_size_angst: float,
+    generator: Generator,
+) -> Tensor:
+    """Return waves of the lattice, rad, one for each family in some of the grains."""
+    device = generator.device
+    phase = torch.zeros(shape, device=device)
+    y, x = (torch.arange(side, device=device) * pixel_size_angst for side in shape)
+    for spacing_angst, share in _GOLD_LATTICE:
+        draws = torch.rand(4, *cells, generator=generator, device=device)
+        if spacing_angst < 2 * pixel_size_angst:
+            continue
+        depth, chance, angle, start = 2 * math.pi * draws
+        strength = _MOST_FRINGE_RAD * depth.sin().abs() * (chance < 2 * math.pi * share)
+        wave = 2 * math.pi / spacing_angst
+        phase += _of_grains(strength, shape) * torch.cos(
+            _of_grains(wave * angle.sin(), shape) * y[:, None]
+            + _of_grains(wave * angle.cos(), shape) * x
+            + _of_grains(start, shape)
+        )
+    return phase
+
+
+def _of_grains(values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Spread one value a grain over its pixels."""
+    whole = torch.nn.functional.interpolate(values[None, None], size=shape)
+    return whole.reshape(shape)
 
 
 def contaminant(
@@ -262,8 +326,9 @@ def contaminant(
     Parameters
     ----------
     kind
-        Crystals of hexagonal ice (six corners) or cubic ice (four), 200-2000 Å, dark; a
-        round drop of ethane, paler; a clump of protein.
+        Crystals of hexagonal ice (six corners) or cubic ice (four), 200-2000 Å, dark,
+        or a round drop of ethane, paler, which lie on the ice; a clump of protein,
+        which lies in it: its phase and loss are what it has more than that ice.
     shape
         ``(h, w)``, px.
     centre_px
@@ -291,7 +356,7 @@ def contaminant(
         )
     device = generator.device
     phase = torch.zeros(shape, device=device)
-    transmission = torch.ones(shape, device=device)
+    through = torch.ones(shape, device=device)
     reach_px = 0.75 * diameter_angst / pixel_size_angst
     rows, y_px = axis_window(shape[0], centre_px[0], reach_px, device)
     columns, x_px = axis_window(shape[1], centre_px[1], reach_px, device)
@@ -307,10 +372,12 @@ def contaminant(
             phase[rows, columns] += _protein_texture(
                 thickness, voltage_kv, pixel_size_angst, generator
             )
-        transmission[rows, columns] = torch.exp(-thickness / _PATH[kind])
+        through[rows, columns] = transmission(
+            thickness, path_at_300kv_angst=_PATH[kind], voltage_kv=voltage_kv
+        )
     mask = torch.zeros(shape, dtype=torch.bool, device=device)
     mask[rows, columns] = thickness > 0.02 * diameter_angst
-    return Layer(phase_rad=phase, transmission=transmission, mask=mask)
+    return Layer(phase_rad=phase, transmission=through, mask=mask)
 
 
 def combine_layers(layers: list[Layer]) -> Layer:
@@ -334,17 +401,13 @@ def combine_layers(layers: list[Layer]) -> Layer:
     if not layers:
         raise BadSettings("No layer to combine.", hint="Give at least one.")
     first = layers[0]
-    phase, transmission = first.phase_rad.clone(), first.transmission.clone()
+    phase, through = first.phase_rad.clone(), first.transmission.clone()
     mask = first.mask.clone()
     for layer in layers[1:]:
         phase += layer.phase_rad
-        transmission *= layer.transmission
+        through *= layer.transmission
         mask |= layer.mask
-    return Layer(phase_rad=phase, transmission=transmission, mask=mask)
-
-
-def _atom_volt_angst3(frequency_per_angst: Tensor) -> Tensor:
-    return _ATOM_VOLT_ANGST3 / (1 + (frequency_per_angst / _ATOM_HALF_PER_ANGST) ** 2)
+    return Layer(phase_rad=phase, transmission=through, mask=mask)
 
 
 def _random_field(
@@ -400,36 +463,20 @@ def _clump(y: Tensor, x: Tensor, diameter_angst: float, generator: Generator) ->
     return thickness
 
 
-def protein_phase_power(
-    frequency_per_angst: Tensor, *, thickness_angst: float, voltage_kv: float
-) -> Tensor:
-    """Return the power spectrum of the phase of protein that lies as it falls.
-
-    Parameters
-    ----------
-    frequency_per_angst
-        1/Å, any shape.
-    thickness_angst
-        Å of protein along the beam; the power is in proportion to it.
-    voltage_kv
-        kV.
-
-    Returns
-    -------
-    Tensor
-        Same shape, rad2 Å2. Atoms are less disordered than a gas: 0.35 of its power,
-        that of the rings of real apoferritin (EMPIAR-10146) around 10 Å.
-    """
-    sigma = interaction_rad_per_volt_angst(voltage_kv)
-    atoms_per_angst2 = _PROTEIN_ATOM_PER_ANGST3 * _PROTEIN_ORDER * thickness_angst
-    return atoms_per_angst2 * (sigma * _atom_volt_angst3(frequency_per_angst)) ** 2
-
-
 def _protein_texture(
     thickness: Tensor, voltage_kv: float, pixel_size_angst: float, generator: Generator
 ) -> Tensor:
     shape = (thickness.shape[0], thickness.shape[1])
     g = radial_frequency(shape, pixel_size_angst, device=generator.device)
-    power = protein_phase_power(g, thickness_angst=1.0, voltage_kv=voltage_kv)
+    power = radial_values(
+        g,
+        lambda f: protein_phase_power(
+            f,
+            thickness_angst=_PROTEIN_IN_CLUMP,
+            packing=_PROTEIN_IN_CLUMP,
+            voltage_kv=voltage_kv,
+        ),
+        nodes=_NODES,
+    )
     field = _random_field(shape, power.sqrt() / pixel_size_angst, generator)
     return field * thickness.sqrt()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from icestream.domain.units import interaction_rad_per_volt_angst
+from icestream.simulate.scattering import atom_volt_angst3, velocity_squared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 __all__ = [
+    "ICE_PATH_AT_300KV_ANGST",
+    "ICE_POTENTIAL_VOLT",
     "WATER_PER_ANGST3",
     "axis_window",
     "crystalline_ice_phase",
@@ -27,32 +30,49 @@ __all__ = [
     "ice_transmission",
     "radial_frequency",
     "radial_values",
+    "transmission",
     "water_structure_factor",
     "water_volt_angst3",
 ]
 
+ICE_PATH_AT_300KV_ANGST = 3_500.0
+"""Inelastic mean free path of amorphous ice, Å (Rice et al. 2018: 3000-4000)."""
+
 WATER_PER_ANGST3 = 0.0314
 """Molecules a cubic Å at 0.94 g/cm3."""
 
-# h^2 / (2 pi m e): V Å3 of potential for each Å of electron scattering factor.
-_VOLT_ANGST2 = 47.878
-# Electron scattering factors at zero angle, Å (Doyle & Turner 1968), and the frequency
-# at which the Lorentzian through 1/2 follows oxygen's within 7 % below 1.2 1/Å.
-_OXYGEN_ANGST, _OXYGEN_HALF_PER_ANGST = 1.983, 0.632
-_BOHR_ANGST, _MOTT_BETHE_PER_ANGST = 0.529177, 0.023934
+ICE_POTENTIAL_VOLT = WATER_PER_ANGST3 * float(
+    atom_volt_angst3(8, torch.zeros(())) + 2 * atom_volt_angst3(1, torch.zeros(()))
+)
+"""Mean inner potential of vitreous ice, V: 4.57, of free atoms, as all matter here is.
+
+Less is measured: 3.5 +- 1.2 V by holography (Harscher & Lichte, ICEM-14, Cancun (1998)
+553), and Shang & Sigworth, J. Struct. Biol. 180 (2012) 10, compute 3.6 V of bonded
+molecules. Protein comes out as much too high as ice; their contrast stays.
+"""
+
 _OXYGEN_HYDROGEN_ANGST, _HYDROGEN_HYDROGEN_ANGST = 0.96, 1.51
 # Structure factor of low-density amorphous ice, after neutron and X-ray work of Finney
 # et al. (2002) and the rings at 3.7 and 2.1 Å of Dubochet et al. (1988); the limit at
 # small angles is n k T kappa of a glass arrested near 136 K with some excess.
 _LIMIT_AT_SMALL_ANGLES = 0.03
 _RISE_PER_ANGST, _RISE_WIDTH_PER_ANGST = 0.235, 0.014
-_PEAKS = ((1 / 3.72, 0.018, 1.25), (1 / 2.10, 0.042, 0.65), (1 / 2.75, 0.03, -0.35))
-# Inelastic mean free path of amorphous ice at 300 kV, Å (Rice et al. 2018: 3000-4000).
-_MEAN_FREE_PATH_300KV_ANGST = 3_500.0
-_ELECTRON_REST_KEV = 510.99895
-# Spacings of the three innermost hexagonal reflections, Å, with the number of planes
-# seen at once and the amplitude of their potential, V (of ideal Ih, rounded).
-_BRAGG = ((3.90, 3, 1.6), (3.66, 1, 2.2), (3.44, 1, 1.1))
+# Peaks and the troughs after them, as (frequency, width, height); the last closes the
+# sum rule: the integral of S - 1 over all of space is less the density.
+_PEAKS = (
+    (1 / 3.72, 0.018, 1.25),
+    (1 / 2.75, 0.032, -0.5),
+    (1 / 2.10, 0.040, 0.55),
+    (1 / 1.60, 0.060, -0.16),
+)
+# What a crystal shows along its axis, and from aside two ways: spacing in Å, amplitude
+# of the potential in V (of ideal Ih, as `water_volt_angst3` has its molecules), and
+# where its planes stand, degrees.
+_CRYSTAL_VIEWS = (
+    ((3.90, 1.69, (0, 60, 120)), (2.25, 2.17, (30, 90, 150))),
+    ((3.66, 2.29, (0,)),),
+    ((3.44, 1.05, (0,)),),
+)
 _NODES = 1 << 17
 
 
@@ -129,22 +149,15 @@ def water_volt_angst3(frequency_per_angst: Tensor) -> Tensor:
 
     Notes
     -----
-    Isolated atoms at 0.96 and 1.51 Å, the mean square after Debye; hydrogen by the
-    Mott-Bethe formula from its exact density. Bonds lower the mean potential of real
-    ice from 4.6 to about 3.5 V (Grimm et al. 1998), which matters at 0 only.
+    Free atoms at 0.96 and 1.51 Å, the mean square after Debye.
     """
-    g = frequency_per_angst.double()
-    oxygen = _OXYGEN_ANGST / (1 + (g / _OXYGEN_HALF_PER_ANGST) ** 2)
-    density = (1 + (math.pi * _BOHR_ANGST * g) ** 2) ** -2
-    hydrogen = torch.where(
-        g > 1e-4,
-        _MOTT_BETHE_PER_ANGST * (1 - density) / (g / 2).clamp(min=1e-5) ** 2,
-        _MOTT_BETHE_PER_ANGST * 8 * (math.pi * _BOHR_ANGST) ** 2,
+    oxygen, hydrogen = (
+        atom_volt_angst3(element, frequency_per_angst) for element in (8, 1)
     )
-    across = torch.sinc(2 * g * _OXYGEN_HYDROGEN_ANGST)
-    beside = torch.sinc(2 * g * _HYDROGEN_HYDROGEN_ANGST)
+    across = torch.sinc(2 * frequency_per_angst * _OXYGEN_HYDROGEN_ANGST)
+    beside = torch.sinc(2 * frequency_per_angst * _HYDROGEN_HYDROGEN_ANGST)
     square = oxygen**2 + 4 * oxygen * hydrogen * across + 2 * hydrogen**2 * (1 + beside)
-    return (_VOLT_ANGST2 * square.clamp(min=0).sqrt()).to(frequency_per_angst.dtype)
+    return square.clamp(min=0).sqrt()
 
 
 def water_structure_factor(frequency_per_angst: Tensor) -> Tensor:
@@ -162,7 +175,8 @@ def water_structure_factor(frequency_per_angst: Tensor) -> Tensor:
 
     Notes
     -----
-    A curve with the published positions and heights, not a table of a measurement.
+    A curve with the published positions and heights, not a table of a measurement. No
+    two molecules are in one place: the integral of S - 1 is less the density.
     """
     g = frequency_per_angst
     rise = torch.sigmoid((g - _RISE_PER_ANGST) / _RISE_WIDTH_PER_ANGST)
@@ -272,12 +286,36 @@ def ice_transmission(thickness_angst: Tensor, *, voltage_kv: float) -> Tensor:
 
     Notes
     -----
-    An energy filter removes what scattered inelastically (Rice et al. 2018); Lambda
-    goes with the square of the electron's velocity.
+    An energy filter removes what scattered inelastically (Rice et al. 2018).
     """
-    at_300kv = 1 - (1 + 300.0 / _ELECTRON_REST_KEV) ** -2
-    here = 1 - (1 + voltage_kv / _ELECTRON_REST_KEV) ** -2
-    return torch.exp(-thickness_angst * (at_300kv / here / _MEAN_FREE_PATH_300KV_ANGST))
+    return transmission(
+        thickness_angst,
+        path_at_300kv_angst=ICE_PATH_AT_300KV_ANGST,
+        voltage_kv=voltage_kv,
+    )
+
+
+def transmission(
+    thickness_angst: Tensor, *, path_at_300kv_angst: float, voltage_kv: float
+) -> Tensor:
+    """Return the share of electrons that matter leaves in the image.
+
+    Parameters
+    ----------
+    thickness_angst
+        Å, any shape.
+    path_at_300kv_angst
+        Mean free path at 300 kV, Å; it goes with the square of the velocity.
+    voltage_kv
+        kV.
+
+    Returns
+    -------
+    Tensor
+        Same shape, 0 to 1.
+    """
+    faster = velocity_squared(300.0) / velocity_squared(voltage_kv)
+    return torch.exp(-thickness_angst * (faster / path_at_300kv_angst))
 
 
 def crystalline_ice_phase(
@@ -290,7 +328,7 @@ def crystalline_ice_phase(
     crystal_thickness_angst: float = 50.0,
     generator: Generator,
 ) -> Tensor:
-    """Return the phase of small crystals of hexagonal ice: spots at 3.90, 3.66, 3.44 Å.
+    """Return the phase of small crystals of hexagonal ice: 3.90, 3.66, 3.44, 2.25 Å.
 
     Parameters
     ----------
@@ -316,8 +354,8 @@ def crystalline_ice_phase(
 
     Notes
     -----
-    Each crystal shows one family of planes: the three of 3.90 Å, 60° apart, as seen
-    along its axis, or those of 3.66 or 3.44 Å, as seen from aside.
+    Each crystal is seen along its axis, with three planes of 3.90 Å, 60° apart, and
+    three of 2.25 Å half-way between them; or from aside, with those of 3.66 or 3.44 Å.
     """
     device = generator.device
     phase = torch.zeros(shape, device=device)
@@ -325,19 +363,20 @@ def crystalline_ice_phase(
     reach_px = 3 * domain_radius_angst / pixel_size_angst
     for _ in range(domain_count):
         draw = torch.rand(5, generator=generator, device=device).tolist()
-        spacing_angst, count, volt = _BRAGG[int(draw[0] * len(_BRAGG))]
-        if spacing_angst < 2 * pixel_size_angst:
-            continue
+        view = _CRYSTAL_VIEWS[int(draw[0] * len(_CRYSTAL_VIEWS))]
         rows, y_px = axis_window(shape[0], draw[1] * shape[0], reach_px, device)
         columns, x_px = axis_window(shape[1], draw[2] * shape[1], reach_px, device)
         y, x = y_px[:, None] * pixel_size_angst, x_px[None, :] * pixel_size_angst
+        waves = torch.zeros_like(y + x)
+        for spacing_angst, volt, places_deg in view:
+            if spacing_angst < 2 * pixel_size_angst:
+                continue
+            for place_deg in places_deg:
+                angle = math.pi * draw[3] + math.radians(place_deg)
+                along = (math.sin(angle) * y + math.cos(angle) * x) / spacing_angst
+                waves += volt * torch.cos(2 * math.pi * (along + draw[4]))
         outline = torch.exp(-(y**2 + x**2) / (2 * domain_radius_angst**2))
-        waves = torch.zeros_like(outline)
-        for number in range(count):
-            angle = math.pi * (draw[3] + number / 3)
-            along = (math.sin(angle) * y + math.cos(angle) * x) / spacing_angst
-            waves += torch.cos(2 * math.pi * (along + draw[4]))
-        phase[rows, columns] += scale * volt * outline * waves
+        phase[rows, columns] += scale * outline * waves
     return phase
 
 

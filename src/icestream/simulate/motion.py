@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.scattering import velocity_squared
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,10 +28,10 @@ __all__ = [
     "simulate_motion",
 ]
 
-# Grant & Grigorieff (2015), apoferritin-free rotavirus curve at 300 kV, eq. 3.
+# Grant & Grigorieff (2015), rotavirus VP6 at 300 kV, eq. 3.
 _DAMAGE_SCALE, _DAMAGE_POWER, _DAMAGE_FLOOR = 0.24499, -1.6649, 2.8141
 # Share of the critical dose at lower voltage.
-_DAMAGE_KV, _DAMAGE_SHARE = (120.0, 200.0, 300.0), (0.45, 0.8, 1.0)
+_DAMAGE_KV, _DAMAGE_SHARE = (100.0, 200.0, 300.0), (0.64, 0.8, 1.0)
 # Below this phase of the blur, half turns, its sinc is 1 to a thousandth.
 _LEAST_BLUR = 0.025
 # How the field of doming grows: most of it soon, the rest steadily.
@@ -255,10 +256,14 @@ def critical_dose_e_per_angst2(
 
     Notes
     -----
-    Grant & Grigorieff, eLife 4 (2015) e06980, eq. 3: 0.24499 g^-1.6649 + 2.8141 at
-    300 kV, 0.8 of that at 200 kV, 0.45 at 120 kV, linear between.
+    Rotavirus VP6, Grant & Grigorieff, eLife 4 (2015) e06980, eq. 3: 0.24499 g^-1.6649 +
+    2.8141 at 300 kV; 0.8 of that at 200 kV and 0.64 at 100 kV (Peet, Henderson & Russo,
+    Ultramicroscopy 203 (2019) 125: damage is 1.57 times that at 300 kV), linear
+    between. Beyond them nobody measured: as the square of the velocity from there.
     """
-    share = float(np.interp(voltage_kv, _DAMAGE_KV, _DAMAGE_SHARE))
+    known_kv = min(max(voltage_kv, _DAMAGE_KV[0]), _DAMAGE_KV[-1])
+    share = float(np.interp(known_kv, _DAMAGE_KV, _DAMAGE_SHARE))
+    share *= velocity_squared(voltage_kv) / velocity_squared(known_kv)
     curve = _DAMAGE_SCALE * frequency_per_angst**_DAMAGE_POWER + _DAMAGE_FLOOR
     return share * curve
 

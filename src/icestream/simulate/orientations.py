@@ -180,7 +180,7 @@ def _uniform_directions(
 def _preferred_directions(
     generator: np.random.Generator, count: int, preference: ViewPreference
 ) -> NDArray[np.float64]:
-    """Draw from von Mises-Fisher clouds (Wood, Commun. Stat. 23 (1994) 157; exact)."""
+    """Draw from von Mises-Fisher clouds: on a sphere their cosine inverts exactly."""
     kappa = max(preference.concentration, 1e-6)
     share = generator.random(count)
     cosine = 1 + np.log(share + (1 - share) * np.exp(-2 * kappa)) / kappa

@@ -1,13 +1,13 @@
 """The electrostatic potential of atoms in ice, on a grid, in volts.
 
-The electron scattering factors are those of free atoms, five Gaussians each, of Peng,
-Ren, Dudarev & Whelan, Acta Cryst. A52 (1996) 257 (International Tables C, 4.3.2.2). By
-the Mott-Bethe relation a scattering factor in Å is a transform of the potential in
-V Å3 once multiplied by h2 / (2 pi m e) = 47.878 V Å2.
+Atoms scatter as free ones (`icestream.simulate.scattering`); each carries the hydrogens
+that its element has in proteins, spread over the sphere of their bonds: models have
+none, or only some, and their own are left out by `icestream.simulate.atoms`.
 
 What a particle adds to the image is its potential less that of the ice whose place it
-takes. Every atom displaces the volume that its mass has in a protein (0.73 cm3/g), as a
-Gaussian wide enough that gaps too small for water are not filled with ice.
+takes, and that ice is the same free atoms at the same density as the ice around. Every
+atom displaces the volume that its mass has in a protein (0.73 cm3/g), as a Gaussian
+wide enough that gaps too small for water are not filled with ice.
 
 Atoms with equal profiles (element and B factor) share a transform; a few orthogonal
 profiles stand for all of them (singular value decomposition), so that the number of
@@ -16,16 +16,22 @@ transforms depends neither on the elements nor on the B factors.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
-import gemmi
 import numpy as np
 import torch
 
 from icestream.domain.errors import BadSettings
 from icestream.engines.fourier import quick_even_side
 from icestream.simulate.atoms import heavy_atom_mass_da
+from icestream.simulate.ice import ICE_POTENTIAL_VOLT
+from icestream.simulate.scattering import (
+    HYDROGEN_BOND_ANGST,
+    VOLT_ANGST2,
+    atom_volt_angst3,
+    riding_hydrogens,
+    scattering_factors,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,27 +39,12 @@ if TYPE_CHECKING:
 
     from icestream.simulate.atoms import Atoms
 
-__all__ = [
-    "ICE_POTENTIAL_VOLT",
-    "VOLT_ANGST2",
-    "atomic_potential",
-    "potential_volume",
-    "projected_potential",
-]
-
-VOLT_ANGST2 = 47.877645
-"""h2 / (2 pi m e): V Å3 of integrated potential per Å of scattering factor."""
-
-ICE_POTENTIAL_VOLT = 3.6
-"""Mean inner potential of vitreous ice, V.
-
-Measured by holography: 3.5 +- 1.2 (Grimm, Typke & Baumeister, J. Microsc. 190 (1998)
-339); free atoms at 0.94 g/cm3 would give 4.6. The atoms of a protein without hydrogens
-give 6.5 in its own volume, so that the contrast is 2.9.
-"""
+__all__ = ["atomic_potential", "potential_volume", "projected_potential"]
 
 _PARTIAL_VOLUME_ANGST3_PER_DA = 0.73 * 1.66054
-_DISPLACED_SIGMA_ANGST = 2.0
+# With this width the ice that the atoms of a protein displace has the power of an even
+# body of their outline, from 60 to 6 Å; less would carve each atom's shape into it.
+_DISPLACED_SIGMA_ANGST = 2.5
 _OVERSAMPLING = 2
 _SPLINE_SUPPORT = 4
 _PROFILE_ERROR, _LEAST_PROFILE = 1e-3, 1e-5
@@ -69,12 +60,12 @@ def atomic_potential(
     b_factor_angst2: float = 0.0,
     ice_potential_volt: float = ICE_POTENTIAL_VOLT,
 ) -> NDArray[np.float64]:
-    """Compute the transform of one atom's potential less that of its ice.
+    """Compute the transform of the potential of one atom of a model, less its ice's.
 
     Parameters
     ----------
     element
-        Atomic number.
+        Atomic number; the mean number of hydrogens that it has in proteins come along.
     frequency_per_angst
         Any shape, 1/Å.
     b_factor_angst2
@@ -241,12 +232,14 @@ def _profiles(
     ice_potential_volt: float,
 ) -> NDArray[np.float64]:
     """Return ``(n, g2)`` transforms of atoms in ice, V Å3."""
-    amplitudes, widths = _scattering_factors()
+    amplitudes, widths = scattering_factors()
     exponents = (widths[element] + b_factor_angst2[:, None]) / 4
     profiles = np.zeros((len(element), len(g2)))
     for gaussian in range(amplitudes.shape[1]):
         decays = np.exp(-exponents[:, gaussian, None] * g2)
         profiles += VOLT_ANGST2 * amplitudes[element, gaussian, None] * decays
+    trembling = np.exp(-b_factor_angst2[:, None] / 4 * g2)
+    profiles += riding_hydrogens()[element, None] * _hydrogen(g2) * trembling
     volume = _PARTIAL_VOLUME_ANGST3_PER_DA * heavy_atom_mass_da()[element]
     sigma2 = _DISPLACED_SIGMA_ANGST**2 + b_factor_angst2 / (8 * np.pi**2)
     displaced = np.exp(-2 * np.pi**2 * sigma2[:, None] * g2)
@@ -254,14 +247,12 @@ def _profiles(
     return profiles
 
 
-@functools.cache
-def _scattering_factors() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return amplitudes (Å) and widths (Å2), ``(99, 5)``, by atomic number."""
-    amplitudes, widths = np.zeros((2, 99, 5))
-    for number in range(1, 99):
-        factor = gemmi.Element(number).c4322
-        amplitudes[number], widths[number] = factor.a, factor.b
-    return amplitudes, widths
+def _hydrogen(g2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the transform of a hydrogen anywhere about its atom, V Å3."""
+    g = np.sqrt(g2)
+    free = atom_volt_angst3(1, torch.as_tensor(g)).numpy()
+    spread: NDArray[np.float64] = free * np.sinc(2 * HYDROGEN_BOND_ANGST * g)
+    return spread
 
 
 def _few_profiles(

@@ -8,7 +8,6 @@ import torch
 
 from icestream.domain.errors import BadSettings
 from icestream.simulate.detector import CountingResponse, transfer_function
-from icestream.simulate.film import protein_phase_power
 from icestream.simulate.ice import (
     ice_phase_power,
     ice_transmission,
@@ -19,6 +18,7 @@ from icestream.simulate.ice_contrast import power_of_thick, ring_strength
 from icestream.simulate.ice_motion import frame_correlation
 from icestream.simulate.motion import damage_filter
 from icestream.simulate.optics import transfer
+from icestream.simulate.protein_layer import protein_phase_power
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
