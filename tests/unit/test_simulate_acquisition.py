@@ -22,7 +22,9 @@ from icestream.simulate import (
     simulate_acquisition,
     usual_acquisition,
 )
+from icestream.simulate.atoms import Atoms
 from icestream.simulate.courier import Courier
+from icestream.simulate.crowd import Species
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,3 +280,41 @@ def test_what_cannot_be_acquired_is_refused() -> None:
         acquisition(1, specimens=("foo",))
     with pytest.raises(BadSettings, match="do not fit"):
         Acquisition(recipes=(Recipe(**SMALL),), atoms=(None,), count=1)  # type: ignore[arg-type]
+
+
+def atoms_reaching(reach_angst: float, count: int = 2) -> Atoms:
+    xyz_angst = np.zeros((count, 3), np.float32)
+    xyz_angst[-1, 0] = reach_angst
+    return Atoms(
+        xyz_angst=xyz_angst,
+        element=np.full(count, 6, np.uint8),
+        b_factor_angst2=np.zeros(count, np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("reach_angst", "pixel_angst", "sheet_angst", "said"),
+    [
+        (50_000.0, 1.5, None, "reaches 50,000 Å .* box of 86,668 px, but 800 are"),
+        (80.0, 0.2, None, "at 0.2 Å/px .* box of 1,040 px, .* 0.26 Å or more"),
+        (4_000.0, 1.0, 30.0, "box of 10,400 px, but 8,000 are"),
+        (0.0, 1.5, None, "has 2 atoms and reaches 0.0 Å .* do not show it"),
+    ],
+)
+def test_a_particle_too_large_or_too_small_for_the_pixel_is_refused(
+    reach_angst: float, pixel_angst: float, sheet_angst: float | None, said: str
+) -> None:
+    species = Species(name="mine", diameter_angst=100, sheet_angst=sheet_angst)
+    recipe = Recipe(shape=(64, 64), pixel_size_angst=pixel_angst, species=(species,))
+    with pytest.raises(BadSettings, match=f"mine .*{said}"):
+        Acquisition(recipes=(recipe,), atoms=(atoms_reaching(reach_angst),), count=1)
+
+
+def test_a_structure_of_one_atom_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "one.pdb"
+    path.write_text(
+        "ATOM      1  CA  ALA A   1      10.000  10.000  10.000  1.00 20.00"
+        "           C\nEND\n"
+    )
+    with pytest.raises(BadSettings, match=r"one has 1 atom and"):
+        acquisition(specimens=(), structures=(path,), particle_count=None)

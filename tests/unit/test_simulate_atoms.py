@@ -99,6 +99,26 @@ def test_mmcif_is_read(tmp_path: Path) -> None:
     assert float(np.ptp(atoms.xyz_angst[:, 2])) == pytest.approx(2)
 
 
+def mmcif(*places: str) -> str:
+    """Make a model of one carbon atom at each place."""
+    names = "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id"
+    names += " label_asym_id label_seq_id Cartn_x Cartn_y Cartn_z occupancy"
+    names += " B_iso_or_equiv auth_seq_id auth_asym_id"
+    head = "data_x\nloop_\n" + "".join(f"_atom_site.{n}\n" for n in names.split())
+    return head + "".join(
+        f"ATOM {n} C CA . ALA A {n} {place} 1 20 {n} A\n"
+        for n, place in enumerate(places, 1)
+    )
+
+
+@pytest.mark.parametrize("far", ["1e30", "-1e7", "nan", "1e300"])
+def test_atoms_at_the_end_of_the_world_are_refused(tmp_path: Path, far: str) -> None:
+    path = tmp_path / "far.cif"
+    path.write_text(mmcif("0 0 0", f"0 {far} 0"))
+    with pytest.raises(UnreadableFile, match=r"far\.cif .* whose place cannot be"):
+        read_structure(path)
+
+
 @pytest.mark.parametrize("text", ["", HEAD + "END\n", "no structure\n"])
 def test_a_file_without_atoms_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "empty.pdb"

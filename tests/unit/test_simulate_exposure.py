@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -164,6 +165,19 @@ def test_a_mixture_has_its_shares_and_states() -> None:
         ]
     )
     assert float((species == 0).mean()) == pytest.approx(0.75, abs=0.06)
+
+
+def test_more_particles_than_could_ever_lie_there_are_refused() -> None:
+    small = replace(RECIPE, shape=(64, 64), particle_count=1_000)
+    with pytest.raises(
+        BadSettings, match=r"100,000,000 particles .* 64 x 64 px: 1 wou"
+    ):
+        replace(small, particle_count=100_000_000)
+    room = 4_000 * 4_000 * RECIPE.pixel_size_angst**2 / (math.pi / 4 * 130.0**2)
+    large = replace(RECIPE, shape=(4_000, 4_000), particle_count=int(19 * room))
+    with pytest.raises(BadSettings, match=f"{room:,.0f} would cover it"):
+        replace(large, particle_count=int(21 * room))
+    replace(large, species=(), particle_count=1_000)
 
 
 def test_nonsense_is_refused() -> None:

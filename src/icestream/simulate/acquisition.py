@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import math
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ __all__ = ["Acquisition", "simulate_acquisition"]
 
 _STAGING = ".camera"
 _BOX_DIAMETERS = 1.3
+_LEAST_BOX_PX = 4
+# The padded transform of a volume of 800 px takes 16 GB; of a plane, of 8000 px, 1 GB.
+_MOST_BOX_PX, _MOST_FLAT_BOX_PX = 800, 8_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,6 +108,9 @@ class Acquisition:
                 hint="Falcon cameras have 4096 x 4096 px: give that size.",
             )
         self._check_gain()
+        for recipe in self.recipes:
+            for species, atoms in zip(recipe.species, self.atoms, strict=True):
+                _check_box(species, atoms, recipe.pixel_size_angst)
 
     def _check_gain(self) -> None:
         if self.is_gain_applied and self.output not in ("tiff", "mrc"):
@@ -279,11 +286,40 @@ def _projectors(acquisition: Acquisition) -> tuple[tuple[Projector, ...], ...]:
 
 @functools.lru_cache(maxsize=2)
 def _projector(atoms: Atoms, pixel_size_angst: float, *, is_flat: bool) -> Projector:
-    reach_angst = float(np.linalg.norm(atoms.xyz_angst, axis=1).max())
-    box_px = 2 * int(np.ceil(_BOX_DIAMETERS * reach_angst / pixel_size_angst))
+    box_px = _box_px(atoms, pixel_size_angst)
     compute = projected_potential if is_flat else potential_volume
     potential = compute(atoms, box_px=box_px, pixel_size_angst=pixel_size_angst)
     return Projector(potential, pixel_size_angst=pixel_size_angst)
+
+
+def _box_px(atoms: Atoms, pixel_size_angst: float) -> int:
+    return 2 * int(np.ceil(_BOX_DIAMETERS * _reach_angst(atoms) / pixel_size_angst))
+
+
+def _reach_angst(atoms: Atoms) -> float:
+    return float(np.linalg.norm(atoms.xyz_angst, axis=1).max())
+
+
+def _check_box(species: Species, atoms: Atoms, pixel_size_angst: float) -> None:
+    """Refuse what would need more memory than there is, or cannot be seen."""
+    most_px = _MOST_BOX_PX if species.sheet_angst is None else _MOST_FLAT_BOX_PX
+    box_px, reach_angst = _box_px(atoms, pixel_size_angst), _reach_angst(atoms)
+    if box_px > most_px:
+        least_angst = math.ceil(100 * pixel_size_angst * box_px / most_px) / 100
+        raise BadSettings(
+            f"{species.name} reaches {reach_angst:,.0f} Å from its middle: at "
+            f"{pixel_size_angst:g} Å/px it needs a box of {box_px:,} px, but "
+            f"{most_px:,} are the most that memory is good for.",
+            hint=f"Choose a coarser pixel, {least_angst:,g} Å or more; or look for "
+            "atoms that lie far away.",
+        )
+    if box_px < _LEAST_BOX_PX:
+        noun = "atom" if len(atoms) == 1 else "atoms"
+        raise BadSettings(
+            f"{species.name} has {len(atoms):,} {noun} and reaches {reach_angst:.1f} Å "
+            f"from its middle: pixels of {pixel_size_angst:g} Å do not show it.",
+            hint="Give a whole particle, or choose a finer pixel.",
+        )
 
 
 def _about(acquisition: Acquisition, device: Device) -> dict[str, Any]:

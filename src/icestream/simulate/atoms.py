@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Atoms", "centred", "heavy_atom_mass_da", "read_structure"]
 
 _HYDROGEN_DA = 1.008
-_MOST_B_FACTOR_ANGST2 = 1e5
+_MOST_B_FACTOR_ANGST2, _MOST_PLACE_ANGST = 1e5, 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,15 +125,13 @@ def read_structure(path: Path) -> Atoms:
     model.remove_alternative_conformations()
     model.remove_hydrogens()
     model.remove_waters()
-    kept = [
-        (*site.atom.pos.tolist(), site.atom.element.atomic_number, site.atom.b_iso)
-        for site in model.all()
-    ]
-    table = np.array(kept, dtype=np.float64).reshape(-1, 5)
-    table = table[(table[:, 3] > 1) & (table[:, 3] < ELEMENT_COUNT)]
-    if not len(table) or not np.isfinite(table).all():
+    columns = _columns(model)
+    table = columns[(columns[:, 3] > 1) & (columns[:, 3] < ELEMENT_COUNT)]
+    can_be = np.isfinite(table).all() and (np.abs(table) < _MOST_PLACE_ANGST)[:, :3]
+    if not len(table) or not np.all(can_be):
         raise UnreadableFile(
-            f"{path} has no atoms, or one whose place is no number.",
+            f"{path} has no atoms, or one whose place cannot be: it is no number, or"
+            f" {_MOST_PLACE_ANGST:.0e} Å or more.",
             hint="Give a file with atomic coordinates, not a map or structure factors.",
         )
     return centred(
@@ -143,6 +141,14 @@ def read_structure(path: Path) -> Atoms:
             b_factor_angst2=np.clip(table[:, 4], 0, 999).astype(np.float32),
         )
     )
+
+
+def _columns(model: gemmi.Model) -> NDArray[np.float64]:
+    """Return ``(n, 5)``: x, y, z, atomic number, B factor."""
+    alone = gemmi.Structure()
+    alone.add_model(model)
+    flat = gemmi.FlatStructure(alone)
+    return np.column_stack([flat.pos, flat.elements, flat.b_iso])
 
 
 def _whole_particle(structure: gemmi.Structure) -> gemmi.Model:

@@ -38,6 +38,8 @@ Defect = Literal[
 MOST_TILT_DEG, MOST_DOSE_E_PER_ANGST2 = 70.0, 1_000.0
 """What a stage goes to, and a specimen is given; beyond, nothing here holds."""
 
+# Particles over those that would cover the image, and what does no harm anywhere.
+_MOST_CROWDED, _FEW_PARTICLES = 20, 1_000
 _LARGEST_DIRT_ANGST = 1_500.0
 _DOME_ANGST = 4_000.0
 _CHANCE_OF_DIRT, _SMALL_DIRT_ANGST = 0.2, 400.0
@@ -117,6 +119,22 @@ class Recipe:
                 f"A stage cannot be tilted by {self.tilt_deg:g} degrees.",
                 hint=f"It goes from {-MOST_TILT_DEG:g} to {MOST_TILT_DEG:g}.",
             )
+        room = self._room()
+        if self.particle_count > max(_MOST_CROWDED * room, _FEW_PARTICLES):
+            raise BadSettings(
+                f"{self.particle_count:,} particles cannot lie in an image of "
+                f"{self.shape[1]} x {self.shape[0]} px: {room:,.0f} would cover it.",
+                hint="Leave the number out for as many as lie densely.",
+            )
+
+    def _room(self) -> float:
+        """Return how many particles have the area of the image."""
+        shares = sum(one.share for one in self.species)
+        areas_angst2 = [
+            one.share * math.pi / 4 * one.diameter_angst**2 for one in self.species
+        ]
+        image_angst2 = math.prod(self.shape) * self.pixel_size_angst**2
+        return image_angst2 * shares / sum(areas_angst2) if self.species else 0.0
 
     @property
     def frame_dose_e_per_angst2(self) -> float:
