@@ -24,8 +24,8 @@ from icestream.simulate.film import (
     carbon_film,
     combine_layers,
     contaminant,
-    gold_foil,
 )
+from icestream.simulate.gold import gold_foil
 from icestream.simulate.ice import (
     crystalline_ice_phase,
     ice_thickness_map,
@@ -35,6 +35,7 @@ from icestream.simulate.imaging import Imaging
 from icestream.simulate.optics import defocus_at_angst
 from icestream.simulate.orientations import rotation_matrices
 from icestream.simulate.projection import Projector, shifted
+from icestream.simulate.protein_layer import PROTEIN_OVER_ICE_VOLT
 from icestream.simulate.render import Scene, canvas_shape, least_margin_px
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["ComposedScene", "compose_scene"]
 
 _SLAB_ANGST = 50.0
-# Mean inner potential of protein less that of ice, V.
-_PROTEIN_OVER_ICE_VOLT = 3.5
 _BATCH = 32
 _ROWS = 32
 # What the margin is wide enough for: delocalisation of this spacing.
@@ -177,7 +176,7 @@ def _particle_contrast(
             spectrum[rows].addcmul_(part[rows], slab_transfer)
     sigma = interaction_rad_per_volt_angst(recipe.microscope.voltage_kv)
     contrast: Tensor = torch.fft.irfft2(spectrum, s=canvas)
-    return contrast.mul_(sigma), displaced.div_(_PROTEIN_OVER_ICE_VOLT).clamp_(min=0)
+    return contrast.mul_(sigma), displaced.div_(PROTEIN_OVER_ICE_VOLT).clamp_(min=0)
 
 
 def _defocus_turns(

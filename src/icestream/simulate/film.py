@@ -1,4 +1,4 @@
-"""What else lies on a grid: carbon, gold foil, ice balls, ethane, clumps of protein.
+"""What else lies on a grid: carbon, ice balls, ethane, clumps of protein.
 
 Each is a `Layer`: a projected phase in rad against what it lies on, the share of
 electrons that it leaves, and where it is. Layers add; thick ones are no weak phase
@@ -36,7 +36,6 @@ __all__ = [
     "combine_layers",
     "contaminant",
     "edge_distance_angst",
-    "gold_foil",
 ]
 
 ContaminantKind = Literal["hexagonal_ice", "cubic_ice", "ethane", "aggregate"]
@@ -71,12 +70,6 @@ _PATH = {
     / (_PROTEIN_IN_CLUMP * (1 / _PROTEIN_PATH_ANGST - 1 / ICE_PATH_AT_300KV_ANGST)),
 }
 _CORNERS = {"hexagonal_ice": 6, "cubic_ice": 4}
-_FOIL_TRANSMISSION, _FOIL_GRAIN_ANGST = 0.03, 150.0
-# Spacings of gold's (111) and (200) planes, Å, and the share of grains in which one of
-# their 4 or 3 stands along the beam, within spacing over thickness (250 Å) of it.
-_GOLD_LATTICE = ((2.355, 4 * 2.355 / 250), (2.039, 3 * 2.039 / 250))
-# Two beams interfere at most as if a weak phase had this amplitude, rad.
-_MOST_FRINGE_RAD = 0.5
 _BLOBS_IN_AGGREGATE = 14
 _NODES = 1 << 12
 
@@ -232,83 +225,6 @@ def carbon_film(
         ),
         mask=depth > 0,
     )
-
-
-def gold_foil(
-    shape: tuple[int, int],
-    edge: FilmEdge,
-    *,
-    pixel_size_angst: float,
-    generator: Generator,
-) -> Layer:
-    """Return a gold foil up to an edge: all but opaque, with grains.
-
-    Parameters
-    ----------
-    shape
-        ``(h, w)``, px.
-    edge
-        Where it ends.
-    pixel_size_angst
-        Å/px.
-    generator
-        The source of randomness; its device is where the result lies.
-
-    Returns
-    -------
-    Layer
-        0.03 of the electrons on average, in fringes of 2.35 and 2.04 Å in some grains;
-        spacings below two pixels are left out, and no other phase comes through.
-
-    Notes
-    -----
-    Gold of some 500 Å is thicker than the extinction lengths of its reflections (250
-    and 280 Å): the strength of fringes is drawn as that of two beams that exchange
-    intensity, whatever the voltage.
-    """
-    depth = edge_distance_angst(
-        shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
-    )
-    cells = [max(round(s * pixel_size_angst / _FOIL_GRAIN_ANGST), 2) for s in shape]
-    leak = torch.rand(cells, generator=generator, device=generator.device)
-    cover = torch.sigmoid(depth / 5.0)
-    through = 2 * _FOIL_TRANSMISSION * _of_grains(leak, shape)
-    return Layer(
-        phase_rad=_gold_fringes(shape, cells, pixel_size_angst, generator) * cover,
-        transmission=1 - cover * (1 - through),
-        mask=depth > 0,
-    )
-
-
-def _gold_fringes(
-    shape: tuple[int, int],
-    cells: list[int],
-    pixel_size_angst: float,
-    generator: Generator,
-) -> Tensor:
-    """Return waves of the lattice, rad, one for each family in some of the grains."""
-    device = generator.device
-    phase = torch.zeros(shape, device=device)
-    y, x = (torch.arange(side, device=device) * pixel_size_angst for side in shape)
-    for spacing_angst, share in _GOLD_LATTICE:
-        draws = torch.rand(4, *cells, generator=generator, device=device)
-        if spacing_angst < 2 * pixel_size_angst:
-            continue
-        depth, chance, angle, start = 2 * math.pi * draws
-        strength = _MOST_FRINGE_RAD * depth.sin().abs() * (chance < 2 * math.pi * share)
-        wave = 2 * math.pi / spacing_angst
-        phase += _of_grains(strength, shape) * torch.cos(
-            _of_grains(wave * angle.sin(), shape) * y[:, None]
-            + _of_grains(wave * angle.cos(), shape) * x
-            + _of_grains(start, shape)
-        )
-    return phase
-
-
-def _of_grains(values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Spread one value a grain over its pixels."""
-    whole = torch.nn.functional.interpolate(values[None, None], size=shape)
-    return whole.reshape(shape)
 
 
 def contaminant(
