@@ -260,7 +260,8 @@ def test_demo_without_data(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     folder.mkdir()
     (folder / ".made-by-icestream-demo").touch()
-    stale = folder / "of_an_earlier_demo.txt"
+    stale = folder / "watched" / "of_an_earlier_demo.mrc"
+    stale.parent.mkdir()
     stale.touch()
     with contextlib.chdir(tmp_path / "none"):
         out = icestream("demo", "--keep", folder, "--movies", 3, "--rate", 7200)

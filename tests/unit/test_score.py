@@ -132,8 +132,15 @@ def test_good_exposures_are_told_from_all() -> None:
 
 
 def test_a_truth_without_sizes_is_refused() -> None:
-    for about in ({"shape": None}, {"species": [{"name": "a"}]}, {"species": 3}):
-        with pytest.raises(BadSettings, match="size of images"):
+    for about in (
+        {"shape": None},
+        {"shape": [0, 400]},
+        {"shape": [float("inf"), 400]},
+        {"species": [{"name": "a"}]},
+        {"species": [{"name": "a", "diameter_angst": float("nan")}]},
+        {"species": 3},
+    ):
+        with pytest.raises(BadSettings, match="size of images or"):
             score_acquisition(truth(row(1), **about), [])
 
 
@@ -297,6 +304,82 @@ def test_below_one_of_its_folders_nothing_is_taken_for_another(
         # A shorter path may say too little or fit another whole file, but not more.
         if index is not None and files[index] != file:
             assert files[index] in file
+
+
+# The same acquisition ---------------------------------------------------------------
+
+
+def seen_with(one: ExposureTruth, **changes: Any) -> Found:
+    """Return a found exposure whose micrograph was decoded."""
+    values = {"shape": (400, 600), "pixel_size_angst": PIXEL_ANGST, "voltage_kv": 300.0}
+    return found_of(one, **(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pixel_size_angst": 1.2}, r"1\.2 Å by the session, but with pixels of 2 Å"),
+        ({"voltage_kv": 200.0}, "200 kV by the session, but at 300 kV"),
+        ({"shape": (400, 400)}, "400 x 400 px by the session, but with 600 x 400 px"),
+        ({"shape": (200, 300)}, "pixels of 2 Å by the session, but with pixels of 4 Å"),
+    ],
+)
+def test_the_truth_of_another_acquisition_is_refused(
+    changes: dict[str, Any], said: str
+) -> None:
+    exposures = rows(3)
+    # One of them has not been decoded yet.
+    found = [seen_with(one, **changes) for one in exposures[:2]]
+    found.append(Found(key="c", path=exposures[2].file))
+    with pytest.raises(BadSettings, match=said):
+        score_of(exposures, found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"pixel_size_angst": 2.03},
+        {"shape": (200, 300), "pixel_size_angst": 4.0},
+        {"shape": None, "pixel_size_angst": None, "voltage_kv": None},
+        {"shape": (400, 600), "pixel_size_angst": None},
+    ],
+)
+def test_binned_and_calibrated_micrographs_are_of_the_same_acquisition(
+    changes: dict[str, Any],
+) -> None:
+    exposures = rows(3)
+    found = [seen_with(one, **changes) for one in exposures]
+    assert score_of(exposures, found).unlike == ()
+
+
+def test_a_grid_whose_pixel_size_was_not_set_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exposures = [*rows(2), row(3, pixel_size_angst=1.0)]
+    score = score_of(exposures, [seen_with(one) for one in exposures])
+    assert len(score.unlike) == 1
+    print_score(stdout(), score)
+    assert "1 exposure unlike the truth: grid/FoilHole_0003" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "by_name"),
+    [
+        ("x.mrc", "/acq/x.mrc", 0),
+        ("x.mrc", "/other/x.mrc", 1),
+        ("grid1/x.mrc", "/copy/grid1/x.mrc", 0),
+        ("grid1/x.mrc", "/copy/x.mrc", 1),
+    ],
+)
+def test_what_is_matched_by_name_alone_is_told(
+    capsys: pytest.CaptureFixture[str], file: str, path: str, by_name: int
+) -> None:
+    one = row(1, file=file)
+    score = score_of([one], [found_of(one, path=path)], root="/acq")
+    assert score.by_name == by_name
+    print_score(stdout(), score)
+    assert ("1 file outside of" in capsys.readouterr().out) == bool(by_name)
 
 
 # CTF --------------------------------------------------------------------------------
@@ -729,6 +812,15 @@ def test_a_table_of_next_to_nothing_can_be_read(
     assert "-" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("count", "is_short"), [(8, False), (9, False), (20, True)])
+def test_a_truth_that_is_not_whole_is_told(
+    capsys: pytest.CaptureFixture[str], count: int, is_short: bool
+) -> None:
+    print_score(stdout(), score_acquisition(truth(*rows(9), count=count), []))
+    told = "Truth of 9 of 20 exposures" in capsys.readouterr().out
+    assert told == is_short
+
+
 def test_another_truth_or_none_is_code_2(
     session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -738,6 +830,18 @@ def test_another_truth_or_none_is_code_2(
     assert "no exposure in common" in capsys.readouterr().err
     assert call("score", session.folder, "--truth", tmp_path / "absent") == 2
     assert "no truth" in capsys.readouterr().err
+
+
+def test_the_same_names_with_another_pixel_size_are_code_2(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = load_results(session).exposures[0].key
+    about = ABOUT | {"shape": [4096, 4096]}
+    with TruthWriter(tmp_path / TRUTH_NAME, about) as writer:
+        writer.add(row(file=key.partition("/")[2], pixel_size_angst=1.0))
+    assert call("score", session.folder, "--truth", tmp_path) == 2
+    told = capsys.readouterr().err
+    assert "pixels of 1.35 Å by the session, but with pixels of 1 Å" in told
 
 
 def test_a_session_that_never_ran_is_code_4(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
-from typing import TYPE_CHECKING
+import random
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icestream.domain.errors import BadSettings, FolderUnavailable
+from icestream.simulate.score import score_acquisition
 from icestream.simulate.truth import (
     TRUTH_NAME,
     ExposureTruth,
+    Truth,
     TruthWriter,
     read_truth,
 )
-from truth_rows import ABOUT, field_particles, row
+from truth_rows import ABOUT, field_particles, row, truth
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from icestream.simulate.exposure import FieldParticles
 
 
 def rich_row(number: int, *, frames: int, particles: int) -> ExposureTruth:
@@ -207,3 +212,100 @@ def test_noise_is_no_truth(
     path.write_bytes(b"\xff\xff\xff\xff" * has_marker + content)
     with pytest.raises(BadSettings, match="no truth"):
         read_truth(path)
+
+
+# Damage -----------------------------------------------------------------------------
+
+
+def damage(content: bytes, seed: int) -> bytes:
+    """Turn bits, overwrite bytes, wipe, take out or double a stretch."""
+    chance = random.Random(seed)
+    spoilt = bytearray(content)
+    start = chance.randrange(len(content))
+    end = start + chance.choice([1, 8, 64, 512])
+    match seed % 5:
+        case 0:
+            for _ in range(chance.randint(1, 4)):
+                spoilt[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        case 1:
+            for _ in range(chance.randint(1, 30)):
+                spoilt[chance.randrange(len(content))] = chance.choice([0, 127, 255])
+        case 2:
+            spoilt[start:end] = bytes(len(spoilt[start:end]))
+        case 3:
+            del spoilt[start:end]
+        case _:
+            spoilt[start:start] = content[start:end]
+    return bytes(spoilt)
+
+
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / TRUTH_NAME
+    write(path, *(rich_row(n, frames=2, particles=9) for n in (1, 2, 3)))
+    content = path.read_bytes()
+    refused = 0
+    for seed in range(150):
+        path.write_bytes(damage(content, seed))
+        try:
+            found = read_truth(path)
+        except BadSettings:
+            refused += 1
+        else:
+            score_acquisition(Truth(about=ABOUT, exposures=found.exposures), [])
+    assert 20 < refused < 130
+
+
+@pytest.mark.parametrize(
+    "name", [one.name for one in fields(ExposureTruth) if one.name != "defect"]
+)
+def test_a_value_that_is_missing_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / TRUTH_NAME
+    write(path, row(1))
+    with pa.ipc.open_stream(path) as reader:
+        schema, values = reader.schema, reader.read_all().to_pylist()[0]
+    with pa.ipc.new_stream(path, schema) as writer:
+        lacking = [values | {name: None}]
+        writer.write_batch(pa.RecordBatch.from_pylist(lacking, schema=schema))
+    with pytest.raises(BadSettings, match=f"damaged: {name} is missing"):
+        read_truth(path)
+
+
+def particles_with(**columns: list[float]) -> FieldParticles:
+    changed = {name: np.array(values) for name, values in columns.items()}
+    return replace(field_particles([(1, 2), (3, 4)]), **changed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"frame_count": 0}, "frame_count is 0"),
+        ({"frame_count": 2**40}, "motion_angst has"),
+        ({"frame_count": 2}, "motion_angst has"),
+        ({"file": ""}, "no name"),
+        ({"pixel_size_angst": 0.0}, "pixel_size_angst is 0"),
+        ({"voltage_kv": float("nan")}, "voltage_kv is nan"),
+        ({"defocus_u_angst": 0.0, "defocus_v_angst": 0.0}, "no defocus"),
+        ({"thickness_angst": np.zeros((0, 0))}, "thickness_angst has 0"),
+        ({"masked": np.zeros((2, 3))}, "masked has 6"),
+        ({"masked": np.full((2, 2), np.nan)}, "masked holds"),
+        ({"particles": particles_with(species=[0, 99])}, "species"),
+        ({"particles": particles_with(species=[-1, 0])}, "species"),
+        ({"particles": particles_with(species=[])}, "differ in length"),
+        ({"particles": particles_with(x_px=[1.0])}, "differ in length"),
+        ({"particles": particles_with(x_px=[1.0, np.nan])}, "no number"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    path = tmp_path / TRUTH_NAME
+    write(path, row(1), row(2, **changes))
+    with pytest.raises(BadSettings, match=f"damaged: .*{reason}") as found:
+        read_truth(path)
+    assert str(path) in found.value.what
+
+
+def test_it_says_how_many_there_will_be() -> None:
+    assert truth(row(1)).planned_count is None
+    assert truth(row(1), count=6).planned_count == 6
+    assert truth(row(1), count="6").planned_count is None

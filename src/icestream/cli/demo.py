@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +29,7 @@ from icestream.streaming.service import Service
 __all__ = ["demo_command"]
 
 _MARKER = ".made-by-icestream-demo"
+_ACQUIRED, _WATCHED, _SESSION = "microscope", "watched", "session"
 _DIAMETER_ANGST = (110.0, 140.0)
 
 
@@ -46,7 +47,8 @@ def demo_command(
         Path,
         typer.Option(
             metavar="DIR",
-            help="Where to; an earlier demo there is replaced, anything else is not.",
+            help="Where to; what an earlier demo made there is replaced, and a folder "
+            "with anything else is refused.",
         ),
     ] = Path("demo"),
     movies: Annotated[
@@ -65,11 +67,11 @@ def demo_command(
     folder = keep.absolute()
     real = [] if data is None else find_material(data)
     _prepare(folder)
-    acquired = folder / "microscope"
+    acquired = folder / _ACQUIRED
     materials = real or [simulate_material(acquired, count=movies)]
     session = _create(folder, materials)
     interruption = Interruption()
-    microscope = _Microscope(folder / "watched", materials, every_s=3_600 / rate)
+    microscope = _Microscope(folder / _WATCHED, materials, every_s=3_600 / rate)
     expected = {one.setup.name: len(one.files) for one in materials}
     with LiveView(session, expected=expected) as view, microscope:
 
@@ -81,7 +83,9 @@ def demo_command(
         run_session(session, started=started)
     results = load_results(session)
     if not real:
-        print_score(stdout(), score_session(session, acquired / TRUTH_NAME))
+        score = score_session(session, acquired / TRUTH_NAME)
+        # The files were copied, and plainly from there.
+        print_score(stdout(), replace(score, by_name=0))
     _print_numbers(session, results, materials)
     print_summary(session, results)
     interruption.leave()
@@ -105,23 +109,47 @@ def _print_numbers(
 
 def _prepare(folder: Path) -> None:
     """Make the folder anew; what the demo has not made itself is never touched."""
-    marker = folder / _MARKER
-    if folder.is_symlink() or (
-        folder.exists() and not marker.exists() and any(folder.iterdir())
-    ):
-        raise BadSettings(
-            f"{folder} exists, and the demo has not made it.",
-            hint="Choose another folder: icestream demo --keep DIR.",
-        )
+    _check(folder)
     with guarding_writes(folder):
-        if marker.exists():
-            lock = folder / "session" / "ledger.lock"
+        if (folder / _MARKER).exists():
+            lock = folder / _SESSION / "ledger.lock"
             if lock.exists():
                 with writer_lock(lock):  # refuses while another demo runs there
                     pass
-            shutil.rmtree(folder)
+            for name in (_ACQUIRED, _WATCHED, _SESSION):
+                if (folder / name).exists():
+                    shutil.rmtree(folder / name)
         folder.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        (folder / _MARKER).touch()
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder that holds anything which is not of an earlier demo."""
+    other = "Choose another folder: icestream demo --keep DIR."
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BadSettings(
+            f"{folder} is no folder of its own: the demo has not made it.", hint=other
+        )
+    if not folder.exists():
+        return
+    with guarding_writes(folder):
+        found = sorted(folder.iterdir())
+    has_marker = folder / _MARKER in found
+    if found and not has_marker:
+        raise BadSettings(f"{folder} exists, and the demo has not made it.", hint=other)
+    strangers = [one for one in found if not _is_own(one)]
+    if strangers:
+        raise BadSettings(
+            f"{folder} is of an earlier demo, but {strangers[0].name} in it is not.",
+            hint="Move it away, or choose another folder: icestream demo --keep DIR.",
+        )
+
+
+def _is_own(path: Path) -> bool:
+    if path.name == _MARKER:
+        return True
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder and path.name in (_ACQUIRED, _WATCHED, _SESSION)
 
 
 def _create(folder: Path, materials: Sequence[Material]) -> Session:
@@ -132,7 +160,7 @@ def _create(folder: Path, materials: Sequence[Material]) -> Session:
         changes += [f"setups.{name}.{field}={value}" for field, value in values.items()]
         changes.append(f"sources.{name}.folder={folder / 'watched' / name}")
         changes.append(f"sources.{name}.poll_s=0.5")
-    return create_session(folder / "session", template="micrographs", changes=changes)
+    return create_session(folder / _SESSION, template="micrographs", changes=changes)
 
 
 class _Microscope:

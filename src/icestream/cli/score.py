@@ -45,7 +45,8 @@ def score_command(
     exposure that has not arrived yet then counts as lost.
 
     Files are found by their paths, from the end: grid2/x.mrc is another exposure than
-    grid1/x.mrc, wherever they were copied to.
+    grid1/x.mrc, wherever they were copied to. Pixel size, shape and voltage tell the
+    truth of another acquisition, which is refused.
     """
     path = truth / TRUTH_NAME if truth.is_dir() else truth
     session = Session(session_dir)
@@ -109,6 +110,10 @@ def _found(reader: LedgerReader, plan: Plan) -> list[Found]:
             shape=(one.micrograph.height_px, one.micrograph.width_px)
             if one.micrograph
             else None,
+            pixel_size_angst=one.micrograph.pixel_size_angst
+            if one.micrograph
+            else None,
+            voltage_kv=plan.runs[one.source].acquisition.get("voltage_kv"),
         )
         for one in results.exposures
     ]

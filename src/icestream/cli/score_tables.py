@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from icestream.cli.output import make_table, say
+from icestream.cli.output import count_of, make_table, say
 from icestream.simulate.score.values import Outcome
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _FOOTNOTE = (
 
 def print_score(console: Console, score: Score) -> None:
     """Print what a scientist wants to know, in a table of four sections."""
+    for line in _remarks(score):
+        say(console, line, style="yellow")
     for number, section in enumerate(_sections(score)):
         if number:
             console.print()
@@ -40,6 +42,25 @@ def print_score(console: Console, score: Score) -> None:
     if score.ctf_all is not None:
         say(console, f"\n{_FOOTNOTE}")
         say(console, f"Worst defocus: {score.ctf_all.worst_key}")
+
+
+def _remarks(score: Score) -> Iterator[str]:
+    """Say what the numbers do not cover."""
+    if score.planned is not None and score.known < score.planned:
+        yield (
+            f"Truth of {score.known:,} of {score.planned:,} exposures: the acquisition "
+            "goes on, or was ended early, or its file was cut or damaged."
+        )
+    if score.by_name:
+        yield (
+            f"{count_of(score.by_name, 'file')} outside of the truth's folder: matched "
+            "by name alone, which other acquisitions may have too."
+        )
+    if score.unlike:
+        yield (
+            f"{count_of(len(score.unlike), 'exposure')} unlike the truth: "
+            f"{score.unlike[0]}."
+        )
 
 
 def _sections(score: Score) -> Iterator[Table]:

@@ -8,7 +8,9 @@ names say the units.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,12 +33,22 @@ TRUTH_NAME = "truth.arrows"
 """Name of the file in the folder of an acquisition."""
 
 _META = b"icestream"
-_FLOATS, _SHORTS = pa.list_(pa.float32()), pa.list_(pa.int16())
+
+
+def _present(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(_present("item", kind))
+
+
+_FLOATS = _list(pa.float32())
 _PARTICLES = pa.struct(
-    [("species", _SHORTS)]
-    + [(name, _FLOATS) for name in ("x_px", "y_px", "z_angst")]
-    + [(name, _FLOATS) for name in ("rot_deg", "tilt_deg", "psi_deg")]
-    + [("overlaps", pa.list_(pa.bool_()))]
+    [_present("species", _list(pa.int16()))]
+    + [_present(name, _FLOATS) for name in ("x_px", "y_px", "z_angst")]
+    + [_present(name, _FLOATS) for name in ("rot_deg", "tilt_deg", "psi_deg")]
+    + [_present("overlaps", _list(pa.bool_()))]
 )
 
 
@@ -124,11 +136,18 @@ class Truth:
         names, states, diameters and whether they are denatured, ``grids`` with what
         differs from one to the other, ``gain_faults``, seed, device, version.
     exposures
-        In the order in which they were taken.
+        In the order in which they were taken; fewer than are planned while the
+        acquisition goes on, or where it or its file was cut short.
     """
 
     about: dict[str, Any]
     exposures: tuple[ExposureTruth, ...]
+
+    @property
+    def planned_count(self) -> int | None:
+        """How many exposures there are in the end; ``None`` where it does not say."""
+        count = self.about.get("count")
+        return count if isinstance(count, int) else None
 
 
 _TYPES = {
@@ -136,13 +155,18 @@ _TYPES = {
     "float": pa.float64(),
     "str": pa.string(),
     "str | None": pa.string(),
-    "tuple[str, ...]": pa.list_(pa.string()),
+    "tuple[str, ...]": _list(pa.string()),
     "NDArray[np.float32]": _FLOATS,
     "FieldParticles": _PARTICLES,
 }
 _FIELDS = {field.name: str(field.type) for field in fields(ExposureTruth)}
 _ARRAYS = [name for name, kind in _FIELDS.items() if kind.startswith("NDArray")]
-_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in _FIELDS.items()])
+_SCHEMA = pa.schema(
+    [
+        pa.field(name, _TYPES[kind], nullable=kind.endswith("None"))
+        for name, kind in _FIELDS.items()
+    ]
+)
 
 
 class TruthWriter:
@@ -192,20 +216,22 @@ def read_truth(path: Path) -> Truth:
     Raises
     ------
     BadSettings
-        There is no such file, or it holds something else.
+        There is no such file, it holds something else, or it is damaged.
     """
     try:
-        with path.open("rb") as file, pa.ipc.open_stream(file) as reader:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
             about = _about(reader.schema)
-            rows = [
-                row for batch in _whole_batches(reader) for row in batch.to_pylist()
-            ]
+            exposures = tuple(
+                _exposure(row, _species_count(about))
+                for batch in _whole_batches(reader)
+                for row in _checked(batch).to_pylist()
+            )
     except (OSError, pa.ArrowException, TypeError, ValueError) as error:
         raise BadSettings(
-            f"{path} is no truth of a simulated acquisition: {error}.",
+            f"{path} is no truth of a simulated acquisition, or is damaged: {error}.",
             hint=f"Give the {TRUTH_NAME} that `icestream simulate` wrote.",
         ) from error
-    return Truth(about=about, exposures=tuple(_exposure(row) for row in rows))
+    return Truth(about=about, exposures=exposures)
 
 
 def _about(schema: pa.Schema) -> dict[str, Any]:
@@ -217,13 +243,37 @@ def _about(schema: pa.Schema) -> dict[str, Any]:
     return about
 
 
+def _species_count(about: dict[str, Any]) -> int:
+    species = about.get("species")
+    return len(species) if isinstance(species, list) else 0
+
+
 def _whole_batches(reader: pa.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
     """Give the batches up to one that is only partly there."""
     while True:
         try:
             yield reader.read_next_batch()
-        except (StopIteration, pa.ArrowInvalid, OSError):
+        except (StopIteration, pa.ArrowException, OSError):
             return
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Refuse what would crash when it is touched, and what is missing."""
+    batch.validate(full=True)
+    for column, field in zip(batch.columns, batch.schema, strict=True):
+        if _lacks_values(column, field):
+            raise ValueError(f"{field.name} is missing")
+    return batch
+
+
+def _lacks_values(array: pa.Array, field: pa.Field) -> bool:
+    if array.null_count and not field.nullable:
+        return True
+    if pa.types.is_list(field.type):
+        return _lacks_values(array.values, field.type.value_field)
+    if not pa.types.is_struct(field.type):
+        return False
+    return any(_lacks_values(array.field(one.name), one) for one in field.type)
 
 
 def _row(exposure: ExposureTruth) -> dict[str, Any]:
@@ -235,20 +285,59 @@ def _row(exposure: ExposureTruth) -> dict[str, Any]:
     return row
 
 
-def _exposure(row: dict[str, Any]) -> ExposureTruth:
+def _exposure(row: dict[str, Any], species_count: int) -> ExposureTruth:
+    _check_numbers(row)
+    if not PurePosixPath(row["file"]).name:
+        raise ValueError("a file has no name")
     for name in _ARRAYS:
         row[name] = np.array(row[name], dtype=np.float32)
-    frames = row["frame_count"]
-    side = round((row["motion_angst"].size / (2 * frames)) ** 0.5)
-    row["motion_angst"] = row["motion_angst"].reshape(frames, side, side, 2)
+    row["motion_angst"] = _lattice(row, "motion_angst", (row["frame_count"],), (2,))
     for name in ("thickness_angst", "masked"):
-        row[name] = row[name].reshape(round(row[name].size ** 0.5), -1)
+        row[name] = _lattice(row, name)
     row["faults"] = tuple(row["faults"])
-    kinds = {"species": np.int16, "overlaps": np.bool_}
-    row["particles"] = FieldParticles(
-        **{
-            name: np.array(values, dtype=kinds.get(name, np.float64))
-            for name, values in row["particles"].items()
-        }
-    )
+    row["particles"] = _particles(row["particles"], species_count)
     return ExposureTruth(**row)
+
+
+def _check_numbers(row: dict[str, Any]) -> None:
+    for name, kind in _FIELDS.items():
+        if kind == "float" and not math.isfinite(row[name]):
+            raise ValueError(f"{name} is {row[name]}")
+    for name in ("pixel_size_angst", "voltage_kv", "frame_count"):
+        if row[name] <= 0:
+            raise ValueError(f"{name} is {row[name]}")
+    if row["defocus_u_angst"] + row["defocus_v_angst"] == 0:
+        raise ValueError("it has no defocus")
+
+
+def _lattice(
+    row: dict[str, Any],
+    name: str,
+    before: tuple[int, ...] = (),
+    after: tuple[int, ...] = (),
+) -> NDArray[np.float32]:
+    """Return the values on a square lattice, within these other axes."""
+    values: NDArray[np.float32] = row[name]
+    side = math.isqrt(values.size // math.prod(before + after))
+    shape = (*before, side, side, *after)
+    if not values.size or math.prod(shape) != values.size:
+        raise ValueError(f"{name} has {values.size} values")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds what is no number")
+    return values.reshape(shape)
+
+
+def _particles(columns: dict[str, Any], species_count: int) -> FieldParticles:
+    kinds = {"species": np.int16, "overlaps": np.bool_}
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.array(values, dtype=kinds.get(name, np.float64))
+        for name, values in columns.items()
+    }
+    if len({one.size for one in arrays.values()}) != 1:
+        raise ValueError("columns of the particles differ in length")
+    if not all(np.isfinite(one).all() for one in arrays.values()):
+        raise ValueError("a place or an angle of a particle is no number")
+    species = arrays["species"]
+    if species.size and not 0 <= species.min() <= species.max() < species_count:
+        raise ValueError("a particle is of a species that it does not name")
+    return FieldParticles(**arrays)

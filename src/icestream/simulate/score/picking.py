@@ -45,11 +45,17 @@ class View:
             height, width = about["shape"]
             diameters = [float(one["diameter_angst"]) for one in about["species"]]
             shape = int(height), int(width)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise BadSettings(
                 f"The truth lacks the size of images or particles: {error!r}.",
                 hint="It needs shape (height, width) and species (diameter_angst).",
             ) from error
+        if not (min(shape) > 0 and np.isfinite(diameters).all()):
+            raise BadSettings(
+                f"The truth has no size of images or particles: {shape} px and "
+                f"{diameters} Å cannot be.",
+                hint="It is damaged: give another copy.",
+            )
         return cls(shape=shape, diameters_angst=np.array(diameters))
 
 

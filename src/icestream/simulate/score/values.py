@@ -33,9 +33,11 @@ class Found:
         In the end.
     ctf, picks
         What was found; ``None`` where there is no result.
-    shape
-        ``(h, w)`` of the micrograph that the picks lie in, px; ``None`` for the
-        camera's own.
+    shape, pixel_size_angst
+        ``(h, w)`` of the micrograph that the picks lie in, px, and Å/px; ``None`` for
+        the camera's own.
+    voltage_kv
+        What the session takes it for, kV; ``None`` where it does not say.
     """
 
     key: str
@@ -44,6 +46,8 @@ class Found:
     ctf: Ctf | None = None
     picks: Coordinates | None = None
     shape: tuple[int, int] | None = None
+    pixel_size_angst: float | None = None
+    voltage_kv: float | None = None
 
     @property
     def was_processed(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icestream.simulate.score.ctf import CtfScore, score_ctf
+from icestream.simulate.score.identity import count_by_name, find_unlike
 from icestream.simulate.score.items import ItemScore, pair_up
 from icestream.simulate.score.picking import (
     BlankScore,
@@ -31,6 +32,15 @@ class Score:
 
     Parameters
     ----------
+    known, planned
+        Exposures that the truth tells of, and how many there are in the end: more while
+        the acquisition goes on, or where the truth was cut. ``None`` where it does not
+        say.
+    by_name
+        Files outside the acquisition's folder that were found by their base names
+        alone, which other acquisitions may have too.
+    unlike
+        Exposures whose pixel size, shape or voltage the session takes for another.
     items
         Whether every exposure is there, once.
     ctf_good, ctf_all
@@ -43,6 +53,10 @@ class Score:
         Defects against decisions.
     """
 
+    known: int
+    planned: int | None
+    by_name: int
+    unlike: tuple[str, ...]
     items: ItemScore
     ctf_good: CtfScore | None
     ctf_all: CtfScore | None
@@ -74,12 +88,17 @@ def score_acquisition(
     Raises
     ------
     BadSettings
-        The truth does not say how large images and particles are.
+        The truth does not say how large images and particles are, or is of another
+        acquisition: pixel sizes, shapes or voltages differ throughout.
     """
     view = View.of(truth.about)
     items, pairs = pair_up(truth.exposures, found, root=root)
     good = [one for one in pairs if one.truth.defect is None]
     return Score(
+        known=len(truth.exposures),
+        planned=truth.planned_count,
+        by_name=count_by_name(pairs, root=root),
+        unlike=find_unlike(pairs, view.shape),
         items=items,
         ctf_good=score_ctf(good),
         ctf_all=score_ctf(pairs),
