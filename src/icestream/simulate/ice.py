@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from icestream.domain.units import (
-    interaction_rad_per_volt_angst,
-)
+from icestream.domain.units import interaction_rad_per_volt_angst
 from icestream.simulate.scattering import atom_volt_angst3, velocity_squared
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ import gemmi
 import numpy as np
 import torch
 
+from icestream.domain.units import ELECTRON_REST_KEV
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
