@@ -97,8 +97,8 @@ def compose_scene(
 
     Notes
     -----
-    Film and dirt are strong: their whole wave goes through the lens, once, and loses
-    what their transmission says. No amplitude contrast is added to that.
+    Film and dirt are strong: their whole wave goes through the lens, once. Their mean
+    loses what their transmission says, and their texture has amplitude contrast.
     """
     margin_px = _margin_px(exposure, recipe)
     canvas = canvas_shape(recipe.shape, margin_px)
@@ -317,6 +317,7 @@ def _layers(
         found.append(
             Layer(
                 phase_rad=phase,
+                texture_rad=phase,
                 transmission=torch.ones_like(phase),
                 mask=torch.zeros_like(phase, dtype=torch.bool),
             )

@@ -82,6 +82,9 @@ class Layer:
     ----------
     phase_rad
         ``(h, w)`` float32 projected phase, rad.
+    texture_rad
+        ``(h, w)`` float32: what of that phase is structure within the layer. It has
+        amplitude contrast; that of the outline is its transmission.
     transmission
         ``(h, w)`` float32 share of electrons left, 0 to 1.
     mask
@@ -89,6 +92,7 @@ class Layer:
     """
 
     phase_rad: Tensor
+    texture_rad: Tensor
     transmission: Tensor
     mask: Tensor
 
@@ -215,9 +219,11 @@ def carbon_film(
     volt_angst3 = radial_values(g, lambda f: atom_volt_angst3(6, f), nodes=_NODES)
     amplitude = sigma * volt_angst3 * (atoms_per_angst2 * order).sqrt()
     texture = _random_field(shape, amplitude / pixel_size_angst, generator)
+    texture *= cover.sqrt()
     mean_phase = sigma * _CARBON_VOLT * thickness_angst
     return Layer(
-        phase_rad=texture * cover.sqrt() + mean_phase * cover,
+        phase_rad=texture + mean_phase * cover,
+        texture_rad=texture,
         transmission=transmission(
             cover * thickness_angst,
             path_at_300kv_angst=_CARBON_PATH_ANGST,
@@ -271,7 +277,7 @@ def contaminant(
             f"A contaminant of {diameter_angst} Å.", hint="Give a size above 0."
         )
     device = generator.device
-    phase = torch.zeros(shape, device=device)
+    phase, texture = (torch.zeros(shape, device=device) for _ in range(2))
     through = torch.ones(shape, device=device)
     reach_px = 0.75 * diameter_angst / pixel_size_angst
     rows, y_px = axis_window(shape[0], centre_px[0], reach_px, device)
@@ -285,15 +291,16 @@ def contaminant(
         sigma = interaction_rad_per_volt_angst(voltage_kv)
         phase[rows, columns] = sigma * _VOLT[kind] * thickness
         if kind == "aggregate":
-            phase[rows, columns] += _protein_texture(
+            texture[rows, columns] = _protein_texture(
                 thickness, voltage_kv, pixel_size_angst, generator
             )
+            phase += texture
         through[rows, columns] = transmission(
             thickness, path_at_300kv_angst=_PATH[kind], voltage_kv=voltage_kv
         )
     mask = torch.zeros(shape, dtype=torch.bool, device=device)
     mask[rows, columns] = thickness > 0.02 * diameter_angst
-    return Layer(phase_rad=phase, transmission=through, mask=mask)
+    return Layer(phase_rad=phase, texture_rad=texture, transmission=through, mask=mask)
 
 
 def combine_layers(layers: list[Layer]) -> Layer:
@@ -317,13 +324,14 @@ def combine_layers(layers: list[Layer]) -> Layer:
     if not layers:
         raise BadSettings("No layer to combine.", hint="Give at least one.")
     first = layers[0]
-    phase, through = first.phase_rad.clone(), first.transmission.clone()
-    mask = first.mask.clone()
+    phase, texture = first.phase_rad.clone(), first.texture_rad.clone()
+    through, mask = first.transmission.clone(), first.mask.clone()
     for layer in layers[1:]:
         phase += layer.phase_rad
+        texture += layer.texture_rad
         through *= layer.transmission
         mask |= layer.mask
-    return Layer(phase_rad=phase, transmission=through, mask=mask)
+    return Layer(phase_rad=phase, texture_rad=texture, transmission=through, mask=mask)
 
 
 def _random_field(

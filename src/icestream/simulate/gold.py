@@ -61,8 +61,10 @@ def gold_foil(
     leak = torch.rand(count, generator=generator, device=generator.device)
     cover = torch.sigmoid(depth / 5.0)
     through = 2 * _FOIL_TRANSMISSION * leak[grain]
+    fringes = _gold_fringes(grain, count, pixel_size_angst, generator) * cover
     return Layer(
-        phase_rad=_gold_fringes(grain, count, pixel_size_angst, generator) * cover,
+        phase_rad=fringes,
+        texture_rad=fringes,
         transmission=1 - cover * (1 - through),
         mask=depth > 0,
     )

@@ -112,7 +112,10 @@ class Imaging:
         layer
             What the wave passes: its phase may be large.
         """
+        # Of a weak texture, sin(chi) becomes sin(chi + asin(A)).
+        contrast = math.tan(math.asin(self._recipe.microscope.amplitude_contrast))
         amplitude = layer.transmission.clamp(min=0).sqrt()
+        amplitude = amplitude * torch.exp(-contrast * layer.texture_rad)
         wave = torch.polar(amplitude, layer.phase_rad)
         real, imaginary = torch.fft.rfft2(wave.real), torch.fft.rfft2(wave.imag)
         of_real, of_imaginary = self.transfer.of_wave()
