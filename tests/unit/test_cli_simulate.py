@@ -82,6 +82,16 @@ def test_a_gain_of_another_size(run: Run, tmp_path: Path) -> None:
         (("--device", "cuda"), "no CUDA device"),
         (("--device", "tpu"), "'tpu' is not one of"),
         (("--specimen", "cage", "--specimen", "cage"), "called cage"),
+        (("--faults", "5%%"), "no share"),
+        (("--rate", "inf"), "--rate inf cannot be"),
+        (("--speed", "inf"), "--speed inf cannot be"),
+        (("--voltage-kv", "nan"), "less than or equal to 1000"),
+        (("--pixel", "1", "--pixel", "nan"), "less than or equal to 10"),
+        (("--dose", "1e9"), "less than or equal to 1000"),
+        (("--dose", "nan"), "less than or equal to 1000"),
+        (("--tilt", "nan"), "less than or equal to 70"),
+        (("--tilt", "-inf"), "greater than or equal to -70"),
+        (("--tilt", "90"), "less than or equal to 70"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_reason(

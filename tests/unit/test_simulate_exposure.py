@@ -171,3 +171,11 @@ def test_nonsense_is_refused() -> None:
         replace(RECIPE, shape=(32, 512))
     with pytest.raises(BadSettings, match="cannot be simulated"):
         replace(RECIPE, frame_count=0)
+    for dose in (float("inf"), float("nan"), 1e9):
+        with pytest.raises(BadSettings, match="cannot be simulated"):
+            replace(RECIPE, dose_e_per_angst2=dose)
+    with pytest.raises(BadSettings, match="cannot be simulated"):
+        replace(RECIPE, pixel_size_angst=float("inf"))
+    for tilt_deg in (90.0, -71.0, float("nan")):
+        with pytest.raises(BadSettings, match="cannot be tilted"):
+            replace(RECIPE, tilt_deg=tilt_deg)

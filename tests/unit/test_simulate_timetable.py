@@ -95,12 +95,45 @@ def test_rates_are_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("truncted: 0.02\n", encoding="utf-8")
     with pytest.raises(BadSettings, match="truncted"):
         FaultRates.read(file)
-    for wrong in ("- 1\n", "truncated: often\n", "truncated: 2\n", "{", ""):
-        file.write_text(wrong, encoding="utf-8")
-        with pytest.raises(BadSettings):
-            FaultRates.read(file)
     with pytest.raises(BadSettings, match="no shares"):
         FaultRates.read(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "[]",
+        '""',
+        "- 1\n",
+        "- truncated\n",
+        "!!set {truncated}",
+        "{",
+        "[" * 5_000,
+        "truncated: often\n",
+        "truncated: [1]\n",
+        "truncated: 1" + "0" * 400,
+        "truncated: 1" + "0" * 5_000,
+        "truncated: .nan\n",
+        "truncated: 2\n",
+        "1: 2\n",
+    ],
+    ids=lambda text: text[:15],
+)
+def test_a_file_that_holds_no_rates_is_refused(tmp_path: Path, wrong: str) -> None:
+    file = tmp_path / "faults.yaml"
+    file.write_text(wrong, encoding="utf-8")
+    with pytest.raises(BadSettings, match=r"faults\.yaml|shares of faults cannot be"):
+        FaultRates.read(file)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"exposures_per_hour": float("inf")}, {"stage_s": float("nan")}],
+)
+def test_a_pace_is_finite(wrong: dict[str, float]) -> None:
+    with pytest.raises(BadSettings, match="no way to take exposures"):
+        Timing(**wrong)  # type: ignore[arg-type]
 
 
 def test_shares_in_all() -> None:

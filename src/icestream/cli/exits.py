@@ -17,6 +17,7 @@ code meaning
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
@@ -32,7 +33,7 @@ from icestream.domain.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["INTERRUPTED", "ITEMS_FAILED", "TERMINATED", "guarded"]
 
@@ -54,11 +55,16 @@ _CODES: tuple[tuple[type[IcestreamError], int], ...] = (
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Make a command end with a documented code; what is our own fault crashes."""
+    """Make a command end with a documented code; what is our own fault crashes.
+
+    Options that are no number (nan) or no finite one (inf) are refused for all commands
+    here: a check of limits lets them through.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _refuse_what_is_no_number(kwargs)
             command(*args, **kwargs)
         except IcestreamError as error:
             code = next((c for kind, c in _CODES if isinstance(error, kind)), None)
@@ -71,6 +77,16 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+def _refuse_what_is_no_number(options: Mapping[str, object]) -> None:
+    for name, given in options.items():
+        for one in given if isinstance(given, list) else [given]:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise BadSettings(
+                    f"--{name.replace('_', '-')} {one} cannot be.",
+                    hint="Give a finite number.",
+                )
 
 
 def _show(error: IcestreamError) -> None:

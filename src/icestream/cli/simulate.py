@@ -17,6 +17,7 @@ from icestream.simulate import (
     simulate_acquisition,
     usual_acquisition,
 )
+from icestream.simulate.exposure import MOST_DOSE_E_PER_ANGST2, MOST_TILT_DEG
 from icestream.simulate.layouts import LayoutName, Output
 from icestream.simulate.mixture import MOST_STATES
 from icestream.simulate.studio import Device, DeviceChoice, chosen_device
@@ -37,8 +38,8 @@ def share_of(text: str) -> float:
         It is none from 0 to 1.
     """
     try:
-        number, percent = text.strip().rstrip("%"), text.strip().endswith("%")
-        share = float(number) / (100 if percent else 1)
+        number = text.strip().removesuffix("%")
+        share = float(number) / (100 if text.strip().endswith("%") else 1)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no share such as 5%.") from error
     if not 0 <= share <= 1:
@@ -150,7 +151,10 @@ def simulate_command(
     dose: Annotated[
         float,
         typer.Option(
-            rich_help_panel=_MICROSCOPE, min=0.1, help="Of an exposure, e/Å2."
+            rich_help_panel=_MICROSCOPE,
+            min=0.1,
+            max=MOST_DOSE_E_PER_ANGST2,
+            help="Of an exposure, e/Å2.",
         ),
     ] = 40.0,
     voltage_kv: Annotated[
@@ -158,7 +162,12 @@ def simulate_command(
     ] = 300.0,
     tilt: Annotated[
         float,
-        typer.Option(rich_help_panel=_MICROSCOPE, help="Of the stage, degrees."),
+        typer.Option(
+            rich_help_panel=_MICROSCOPE,
+            min=-MOST_TILT_DEG,
+            max=MOST_TILT_DEG,
+            help="Of the stage, degrees.",
+        ),
     ] = 0.0,
     phase_plate: Annotated[
         bool,

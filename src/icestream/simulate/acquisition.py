@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -195,8 +196,9 @@ def simulate_acquisition(
     )
     paths = []
     about = _about(acquisition, chosen) | {"gain_faults": courier.gain_faults}
-    with courier, TruthWriter(folder / TRUTH_NAME, about) as writer:
-        for entry, taken in take_all(studio, entries, workers=workers):
+    taking = take_all(studio, entries, workers=workers)
+    with courier, TruthWriter(folder / TRUTH_NAME, about) as writer, closing(taking):
+        for entry, taken in taking:
             path, done = courier.deliver(entry, taken)
             writer.add(replace(taken.truth, faults=done))
             paths.append(path)

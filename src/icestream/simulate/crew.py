@@ -5,18 +5,20 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import threading
-import time
 from collections import deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 import torch
 import torch.multiprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
     from icestream.simulate.studio import Studio, Taken
     from icestream.simulate.timetable import Entry
@@ -32,8 +34,8 @@ _OWN: list[Studio] = []
 
 def take_all(
     studio: Studio, entries: Sequence[Entry], *, workers: int
-) -> Iterator[tuple[Entry, Taken]]:
-    """Take exposures.
+) -> Generator[tuple[Entry, Taken], None, None]:
+    """Take exposures; once closed, or after an error, no process is at work any more.
 
     Parameters
     ----------
@@ -54,19 +56,11 @@ def take_all(
             yield entry, studio.take(entry)
         return
     studio.share_memory()
-    with ExitStack() as stack:
-        pool: Executor = stack.enter_context(
-            ProcessPoolExecutor(
-                workers,
-                mp_context=torch.multiprocessing.get_context("spawn"),
-                initializer=_move_in,
-                initargs=(studio, os.getpid()),
-            )
-        )
+    with _hired(studio, workers) as pool:
         waiting: deque[tuple[Entry, Future[Taken]]] = deque()
-        stack.callback(_cancel, waiting)
         for entry in entries:
-            waiting.append((entry, pool.submit(_take, entry)))
+            with _ctrl_c_blocked():
+                waiting.append((entry, pool.submit(_take, entry)))
             if len(waiting) >= 2 * workers:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -75,12 +69,45 @@ def take_all(
             yield first, future.result()
 
 
-def _cancel(waiting: deque[tuple[Entry, Future[Taken]]]) -> None:
-    for _, future in waiting:
-        future.cancel()
+@contextmanager
+def _hired(studio: Studio, workers: int) -> Iterator[Executor]:
+    """Give processes that end with their work, or at once where something goes wrong.
+
+    Ctrl-C comes to all processes of a terminal. It is this one's to act on it: the
+    others end when their end of a pipe says that this one has let go, or has died.
+    """
+    context = torch.multiprocessing.get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    resource_tracker.ensure_running()  # or it would undo what blocks Ctrl-C
+    with (
+        theirs,
+        ours,
+        ProcessPoolExecutor(
+            workers,
+            mp_context=context,
+            initializer=_move_in,
+            initargs=(studio, theirs),
+        ) as pool,
+    ):
+        try:
+            yield pool
+        except BaseException:
+            ours.close()
+            raise
 
 
-def _move_in(studio: Studio, parent: int) -> None:
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back; a process that is started meanwhile never hears of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _move_in(studio: Studio, parent: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     keep_memory()
     _OWN.append(studio)
@@ -103,10 +130,9 @@ def keep_memory() -> None:
             break
 
 
-def _leave_with(parent: int) -> None:
-    """End this process when its parent has died without a word."""
-    while os.getppid() == parent:
-        time.sleep(1)
+def _leave_with(parent: Connection) -> None:
+    """End this process when its parent has let go of the pipe, or has died."""
+    parent.poll(None)
     os._exit(1)
 
 

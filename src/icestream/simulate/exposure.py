@@ -19,6 +19,8 @@ from icestream.simulate.motion import MotionField, simulate_motion
 from icestream.simulate.optics import Microscope, Optics
 
 __all__ = [
+    "MOST_DOSE_E_PER_ANGST2",
+    "MOST_TILT_DEG",
     "Contaminant",
     "Defect",
     "Exposure",
@@ -32,6 +34,9 @@ Defect = Literal[
     "blank", "carbon", "gold", "thick_ice", "crystalline", "dirty", "drifted", "dim"
 ]
 """What makes an exposure one to reject."""
+
+MOST_TILT_DEG, MOST_DOSE_E_PER_ANGST2 = 70.0, 1_000.0
+"""What a stage goes to, and a specimen is given; beyond, nothing here holds."""
 
 _LARGEST_DIRT_ANGST = 1_500.0
 _DOME_ANGST = 4_000.0
@@ -94,8 +99,8 @@ class Recipe:
     def __post_init__(self) -> None:
         fine = (
             min(self.shape) >= 64
-            and self.pixel_size_angst > 0
-            and self.dose_e_per_angst2 > 0
+            and 0 < self.pixel_size_angst < math.inf
+            and 0 < self.dose_e_per_angst2 <= MOST_DOSE_E_PER_ANGST2
             and self.frame_count >= 1
             and self.particle_count >= 0
         )
@@ -104,7 +109,13 @@ class Recipe:
                 f"Exposures of {self.shape[1]} x {self.shape[0]} px with "
                 f"{self.frame_count} frames of {self.dose_e_per_angst2:g} e/Å2 in all "
                 f"and {self.particle_count} particles cannot be simulated.",
-                hint="Both sides are 64 px or more; pixel, dose and frames above 0.",
+                hint="Both sides are 64 px or more; pixel, dose and frames above 0, "
+                f"the dose {MOST_DOSE_E_PER_ANGST2:g} e/Å2 at most.",
+            )
+        if not abs(self.tilt_deg) <= MOST_TILT_DEG:
+            raise BadSettings(
+                f"A stage cannot be tilted by {self.tilt_deg:g} degrees.",
+                hint=f"It goes from {-MOST_TILT_DEG:g} to {MOST_TILT_DEG:g}.",
             )
 
     @property

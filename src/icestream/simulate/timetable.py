@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -96,19 +96,28 @@ class FaultRates:
             No such file, no such fault, or no such share.
         """
         try:
-            values: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-            unknown = set(values) - {one.name for one in fields(cls)}
-            if unknown:
-                raise BadSettings(
-                    f"{path}: no fault is called {', '.join(map(str, unknown))}.",
-                    hint=f"Known are {', '.join(FAULTS)}.",
-                )
-            return cls(**{name: float(share) for name, share in values.items()})
-        except (OSError, YAMLError, TypeError, ValueError) as error:
+            shares = _shares(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+        except (
+            *(OSError, YAMLError, TypeError, ValueError),
+            *(OverflowError, RecursionError),
+        ) as error:
             raise BadSettings(
                 f"{path} holds no shares of faults: {error}.",
                 hint="Write one `truncated: 0.02` a line.",
             ) from error
+        unknown = set(shares) - {one.name for one in fields(cls)}
+        if unknown:
+            raise BadSettings(
+                f"{path}: no fault is called {', '.join(sorted(unknown))}.",
+                hint=f"Known are {', '.join(FAULTS)}.",
+            )
+        return cls(**shares)
+
+
+def _shares(values: object) -> dict[str, float]:
+    if not isinstance(values, dict):
+        raise TypeError("it has no names with a share each")
+    return {str(name): float(share) for name, share in values.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +147,13 @@ class Timing:
 
     def __post_init__(self) -> None:
         counts = (self.shots_per_hole, self.holes_per_cluster, self.holes_per_square)
-        if not (self.exposures_per_hour > 0 and min(counts) > 0):
+        times = [self.exposures_per_hour, self.stage_s, self.square_s]
+        times += [self.refill_every_h, self.refill_s]
+        is_finite = all(map(math.isfinite, times))
+        if not (is_finite and self.exposures_per_hour > 0 and min(counts) > 0):
             raise BadSettings(
                 f"{self} is no way to take exposures.",
-                hint="Rates and counts are above 0.",
+                hint="Rates and counts are above 0, and times are finite.",
             )
 
 
