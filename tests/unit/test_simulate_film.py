@@ -17,8 +17,8 @@ from icestream.simulate.film import (
     combine_layers,
     contaminant,
     edge_distance_angst,
-    gold_foil,
 )
+from icestream.simulate.gold import gold_foil
 from icestream.simulate.ice import (
     ICE_POTENTIAL_VOLT,
     ice_phase_power,

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 
 from icestream.simulate.film import Layer
@@ -62,6 +63,7 @@ def test_film_has_the_defocus_of_its_place() -> None:
     phase = 0.3 * torch.randn(CANVAS, generator=torch.Generator().manual_seed(0))
     layer = Layer(
         phase_rad=phase,
+        texture_rad=phase,
         transmission=torch.full(CANVAS, 0.8),
         mask=torch.ones(CANVAS, dtype=torch.bool),
     )
@@ -78,6 +80,27 @@ def test_film_has_the_defocus_of_its_place() -> None:
     corner = (slice(20, 60), slice(360, 400))
     middle = imaging(flat, how).intensity_of(layer)
     assert float((image - middle)[corner].std()) > 0.3 * contrast
+
+
+def test_a_weak_film_has_the_contrast_of_the_transfer_function() -> None:
+    """Sine and cosine, amplitude contrast and envelope: as of a weak phase object."""
+    one, how = setup()
+    flat = replace(one, optics=replace(OPTICS, tilt_deg=0.0))
+    phase = 1e-3 * torch.randn(CANVAS, generator=torch.Generator().manual_seed(0))
+    layer = Layer(
+        phase_rad=phase + 1.0,
+        texture_rad=phase,
+        transmission=torch.full(CANVAS, 0.9),
+        mask=torch.ones(CANVAS, dtype=torch.bool),
+    )
+    lens = imaging(flat, how)
+    image = lens.intensity_of(layer)
+    expected = torch.fft.irfft2(
+        torch.fft.rfft2(phase) * lens.transfer.contrast, s=CANVAS
+    )
+    assert float(image.mean()) == pytest.approx(0.9, rel=1e-3)
+    wrong = image / 0.9 - 1 - expected
+    assert float(wrong.std()) < 0.01 * float(expected.std())
 
 
 def test_ice_has_the_thon_rings_of_its_place() -> None:

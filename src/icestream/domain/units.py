@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "ELECTRON_REST_KEV",
     "angst_from_mm",
     "electron_wavelength_angst",
     "interaction_rad_per_volt_angst",
@@ -12,6 +13,7 @@ __all__ = [
 ]
 
 ELECTRON_REST_KEV = 510.99895
+"""Energy of an electron at rest, keV."""
 
 
 def electron_wavelength_angst(voltage_kv: float) -> float:

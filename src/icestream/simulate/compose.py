@@ -24,8 +24,8 @@ from icestream.simulate.film import (
     carbon_film,
     combine_layers,
     contaminant,
-    gold_foil,
 )
+from icestream.simulate.gold import gold_foil
 from icestream.simulate.ice import (
     crystalline_ice_phase,
     ice_thickness_map,
@@ -35,6 +35,7 @@ from icestream.simulate.imaging import Imaging
 from icestream.simulate.optics import defocus_at_angst
 from icestream.simulate.orientations import rotation_matrices
 from icestream.simulate.projection import Projector, shifted
+from icestream.simulate.protein_layer import PROTEIN_OVER_ICE_VOLT
 from icestream.simulate.render import Scene, canvas_shape, least_margin_px
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["ComposedScene", "compose_scene"]
 
 _SLAB_ANGST = 50.0
-# Mean inner potential of protein less that of ice, V.
-_PROTEIN_OVER_ICE_VOLT = 3.5
 _BATCH = 32
 _ROWS = 32
 # What the margin is wide enough for: delocalisation of this spacing.
@@ -98,8 +97,8 @@ def compose_scene(
 
     Notes
     -----
-    Film and dirt are strong: their whole wave goes through the lens, once, and loses
-    what their transmission says. No amplitude contrast is added to that.
+    Film and dirt are strong: their whole wave goes through the lens, once. Their mean
+    loses what their transmission says, and their texture has amplitude contrast.
     """
     margin_px = _margin_px(exposure, recipe)
     canvas = canvas_shape(recipe.shape, margin_px)
@@ -177,7 +176,7 @@ def _particle_contrast(
             spectrum[rows].addcmul_(part[rows], slab_transfer)
     sigma = interaction_rad_per_volt_angst(recipe.microscope.voltage_kv)
     contrast: Tensor = torch.fft.irfft2(spectrum, s=canvas)
-    return contrast.mul_(sigma), displaced.div_(_PROTEIN_OVER_ICE_VOLT).clamp_(min=0)
+    return contrast.mul_(sigma), displaced.div_(PROTEIN_OVER_ICE_VOLT).clamp_(min=0)
 
 
 def _defocus_turns(
@@ -318,6 +317,7 @@ def _layers(
         found.append(
             Layer(
                 phase_rad=phase,
+                texture_rad=phase,
                 transmission=torch.ones_like(phase),
                 mask=torch.zeros_like(phase, dtype=torch.bool),
             )

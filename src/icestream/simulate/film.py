@@ -1,4 +1,4 @@
-"""What else lies on a grid: carbon, gold foil, ice balls, ethane, clumps of protein.
+"""What else lies on a grid: carbon, ice balls, ethane, clumps of protein.
 
 Each is a `Layer`: a projected phase in rad against what it lies on, the share of
 electrons that it leaves, and where it is. Layers add; thick ones are no weak phase
@@ -36,7 +36,6 @@ __all__ = [
     "combine_layers",
     "contaminant",
     "edge_distance_angst",
-    "gold_foil",
 ]
 
 ContaminantKind = Literal["hexagonal_ice", "cubic_ice", "ethane", "aggregate"]
@@ -71,12 +70,6 @@ _PATH = {
     / (_PROTEIN_IN_CLUMP * (1 / _PROTEIN_PATH_ANGST - 1 / ICE_PATH_AT_300KV_ANGST)),
 }
 _CORNERS = {"hexagonal_ice": 6, "cubic_ice": 4}
-_FOIL_TRANSMISSION, _FOIL_GRAIN_ANGST = 0.03, 150.0
-# Spacings of gold's (111) and (200) planes, Å, and the share of grains in which one of
-# their 4 or 3 stands along the beam, within spacing over thickness (250 Å) of it.
-_GOLD_LATTICE = ((2.355, 4 * 2.355 / 250), (2.039, 3 * 2.039 / 250))
-# Two beams interfere at most as if a weak phase had this amplitude, rad.
-_MOST_FRINGE_RAD = 0.5
 _BLOBS_IN_AGGREGATE = 14
 _NODES = 1 << 12
 
@@ -89,6 +82,9 @@ class Layer:
     ----------
     phase_rad
         ``(h, w)`` float32 projected phase, rad.
+    texture_rad
+        ``(h, w)`` float32: what of that phase is structure within the layer. It has
+        amplitude contrast; that of the outline is its transmission.
     transmission
         ``(h, w)`` float32 share of electrons left, 0 to 1.
     mask
@@ -96,6 +92,7 @@ class Layer:
     """
 
     phase_rad: Tensor
+    texture_rad: Tensor
     transmission: Tensor
     mask: Tensor
 
@@ -222,9 +219,11 @@ def carbon_film(
     volt_angst3 = radial_values(g, lambda f: atom_volt_angst3(6, f), nodes=_NODES)
     amplitude = sigma * volt_angst3 * (atoms_per_angst2 * order).sqrt()
     texture = _random_field(shape, amplitude / pixel_size_angst, generator)
+    texture *= cover.sqrt()
     mean_phase = sigma * _CARBON_VOLT * thickness_angst
     return Layer(
-        phase_rad=texture * cover.sqrt() + mean_phase * cover,
+        phase_rad=texture + mean_phase * cover,
+        texture_rad=texture,
         transmission=transmission(
             cover * thickness_angst,
             path_at_300kv_angst=_CARBON_PATH_ANGST,
@@ -232,83 +231,6 @@ def carbon_film(
         ),
         mask=depth > 0,
     )
-
-
-def gold_foil(
-    shape: tuple[int, int],
-    edge: FilmEdge,
-    *,
-    pixel_size_angst: float,
-    generator: Generator,
-) -> Layer:
-    """Return a gold foil up to an edge: all but opaque, with grains.
-
-    Parameters
-    ----------
-    shape
-        ``(h, w)``, px.
-    edge
-        Where it ends.
-    pixel_size_angst
-        Å/px.
-    generator
-        The source of randomness; its device is where the result lies.
-
-    Returns
-    -------
-    Layer
-        0.03 of the electrons on average, in fringes of 2.35 and 2.04 Å in some grains;
-        spacings below two pixels are left out, and no other phase comes through.
-
-    Notes
-    -----
-    Gold of some 500 Å is thicker than the extinction lengths of its reflections (250
-    and 280 Å): the strength of fringes is drawn as that of two beams that exchange
-    intensity, whatever the voltage.
-    """
-    depth = edge_distance_angst(
-        shape, edge, pixel_size_angst=pixel_size_angst, generator=generator
-    )
-    cells = [max(round(s * pixel_size_angst / _FOIL_GRAIN_ANGST), 2) for s in shape]
-    leak = torch.rand(cells, generator=generator, device=generator.device)
-    cover = torch.sigmoid(depth / 5.0)
-    through = 2 * _FOIL_TRANSMISSION * _of_grains(leak, shape)
-    return Layer(
-        phase_rad=_gold_fringes(shape, cells, pixel_size_angst, generator) * cover,
-        transmission=1 - cover * (1 - through),
-        mask=depth > 0,
-    )
-
-
-def _gold_fringes(
-    shape: tuple[int, int],
-    cells: list[int],
-    pixel_size_angst: float,
-    generator: Generator,
-) -> Tensor:
-    """Return waves of the lattice, rad, one for each family in some of the grains."""
-    device = generator.device
-    phase = torch.zeros(shape, device=device)
-    y, x = (torch.arange(side, device=device) * pixel_size_angst for side in shape)
-    for spacing_angst, share in _GOLD_LATTICE:
-        draws = torch.rand(4, *cells, generator=generator, device=device)
-        if spacing_angst < 2 * pixel_size_angst:
-            continue
-        depth, chance, angle, start = 2 * math.pi * draws
-        strength = _MOST_FRINGE_RAD * depth.sin().abs() * (chance < 2 * math.pi * share)
-        wave = 2 * math.pi / spacing_angst
-        phase += _of_grains(strength, shape) * torch.cos(
-            _of_grains(wave * angle.sin(), shape) * y[:, None]
-            + _of_grains(wave * angle.cos(), shape) * x
-            + _of_grains(start, shape)
-        )
-    return phase
-
-
-def _of_grains(values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Spread one value a grain over its pixels."""
-    whole = torch.nn.functional.interpolate(values[None, None], size=shape)
-    return whole.reshape(shape)
 
 
 def contaminant(
@@ -355,7 +277,7 @@ def contaminant(
             f"A contaminant of {diameter_angst} Å.", hint="Give a size above 0."
         )
     device = generator.device
-    phase = torch.zeros(shape, device=device)
+    phase, texture = (torch.zeros(shape, device=device) for _ in range(2))
     through = torch.ones(shape, device=device)
     reach_px = 0.75 * diameter_angst / pixel_size_angst
     rows, y_px = axis_window(shape[0], centre_px[0], reach_px, device)
@@ -369,15 +291,16 @@ def contaminant(
         sigma = interaction_rad_per_volt_angst(voltage_kv)
         phase[rows, columns] = sigma * _VOLT[kind] * thickness
         if kind == "aggregate":
-            phase[rows, columns] += _protein_texture(
+            texture[rows, columns] = _protein_texture(
                 thickness, voltage_kv, pixel_size_angst, generator
             )
+            phase += texture
         through[rows, columns] = transmission(
             thickness, path_at_300kv_angst=_PATH[kind], voltage_kv=voltage_kv
         )
     mask = torch.zeros(shape, dtype=torch.bool, device=device)
     mask[rows, columns] = thickness > 0.02 * diameter_angst
-    return Layer(phase_rad=phase, transmission=through, mask=mask)
+    return Layer(phase_rad=phase, texture_rad=texture, transmission=through, mask=mask)
 
 
 def combine_layers(layers: list[Layer]) -> Layer:
@@ -401,13 +324,14 @@ def combine_layers(layers: list[Layer]) -> Layer:
     if not layers:
         raise BadSettings("No layer to combine.", hint="Give at least one.")
     first = layers[0]
-    phase, through = first.phase_rad.clone(), first.transmission.clone()
-    mask = first.mask.clone()
+    phase, texture = first.phase_rad.clone(), first.texture_rad.clone()
+    through, mask = first.transmission.clone(), first.mask.clone()
     for layer in layers[1:]:
         phase += layer.phase_rad
+        texture += layer.texture_rad
         through *= layer.transmission
         mask |= layer.mask
-    return Layer(phase_rad=phase, transmission=through, mask=mask)
+    return Layer(phase_rad=phase, texture_rad=texture, transmission=through, mask=mask)
 
 
 def _random_field(

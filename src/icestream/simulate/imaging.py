@@ -112,7 +112,10 @@ class Imaging:
         layer
             What the wave passes: its phase may be large.
         """
+        # Of a weak texture, sin(chi) becomes sin(chi + asin(A)).
+        contrast = math.tan(math.asin(self._recipe.microscope.amplitude_contrast))
         amplitude = layer.transmission.clamp(min=0).sqrt()
+        amplitude = amplitude * torch.exp(-contrast * layer.texture_rad)
         wave = torch.polar(amplitude, layer.phase_rad)
         real, imaginary = torch.fft.rfft2(wave.real), torch.fft.rfft2(wave.imag)
         of_real, of_imaginary = self.transfer.of_wave()
@@ -121,16 +124,20 @@ class Imaging:
         del real, imaginary, of_real, of_imaginary, wave
         if self._series is None:
             return self._square(seen_real) + self._square(seen_imaginary)
-        total = torch.zeros(self._canvas, dtype=torch.complex64, device=self._device)
+        sum_real, sum_imaginary = torch.zeros(2, *self._canvas, device=self._device)
         whole = slice(None)
         for term, weight in enumerate(self._series.weights(whole, whole)):
-            bessel = self._series.bessel(term, whole).T
-            part = torch.complex(
-                torch.fft.irfft2(seen_real * bessel, s=self._canvas),
-                torch.fft.irfft2(seen_imaginary * bessel, s=self._canvas),
-            )
-            total += part * weight * 1j ** (term % 4)
-        return total.abs().square()
+            bessel = self._series.bessel(term, whole).T.contiguous()
+            parts = [
+                torch.fft.irfft2(spectrum * bessel, s=self._canvas)
+                for spectrum in (seen_real, seen_imaginary)
+            ]
+            # Times i^k: real and imaginary part change places in odd terms.
+            first, second = parts if term % 2 == 0 else (parts[1], parts[0])
+            sum_real.addcmul_(first, weight, value=-1 if term % 4 in (1, 2) else 1)
+            sum_imaginary.addcmul_(second, weight, value=-1 if term % 4 > 1 else 1)
+        intensity: Tensor = sum_real.square_() + sum_imaginary.square_()
+        return intensity
 
     def _square(self, spectrum: Tensor) -> Tensor:
         image: Tensor = torch.fft.irfft2(spectrum, s=self._canvas)

@@ -17,6 +17,8 @@ import gemmi
 import numpy as np
 import torch
 
+from icestream.domain.units import ELECTRON_REST_KEV
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -40,7 +42,6 @@ HYDROGEN_BOND_ANGST = 1.05
 ELEMENT_COUNT = 99
 """Up to Es, the last one with a scattering factor; 0 stands for none."""
 
-_ELECTRON_REST_KEV = 510.99895
 # Hydrogens on each C, N, O and S of proteins: of the twenty residues as Swiss-Prot has
 # them, at pH 7. 7.8 in a residue of 7.8 other atoms.
 _RIDING = {6: 1.22, 7: 1.18, 8: 0.10, 16: 0.37}
@@ -114,4 +115,4 @@ def velocity_squared(voltage_kv: float) -> float:
     float
         0.60 at 300 kV, 0.30 at 100 kV.
     """
-    return 1 - (1 + voltage_kv / _ELECTRON_REST_KEV) ** -2
+    return 1 - (1 + voltage_kv / ELECTRON_REST_KEV) ** -2
