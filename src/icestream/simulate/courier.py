@@ -13,7 +13,7 @@ import torch
 
 from icestream.io import guarding_writes, replacing
 from icestream.simulate.instrument import faults, write_gain
-from icestream.simulate.layouts import GAIN_NAMES
+from icestream.simulate.outputs import GAIN_NAMES
 from icestream.simulate.replay import ArrivalMode, bring
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -18,13 +19,24 @@ from ruamel.yaml.error import YAMLError
 from icestream.domain.errors import BadSettings
 from icestream.simulate.exposure import Defect
 from icestream.simulate.focus import FocusPlan, draw_focus
+from icestream.simulate.places import find_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
 
-__all__ = ["FAULTS", "Entry", "FaultRates", "Timing", "draw_timetable"]
+__all__ = [
+    "FAULTS",
+    "STARTED_AT",
+    "Entry",
+    "FaultRates",
+    "Timing",
+    "draw_timetable",
+]
+
+STARTED_AT = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+"""When the first exposure of any acquisition is taken."""
 
 FAULTS = (
     "truncated",
@@ -45,7 +57,7 @@ FAULTS = (
 _OF_THE_GAIN = ("late_gain", "turned_gain")
 _FADING_PER_HOUR, _FLASH_H = 0.03, 6.0
 _LONG_PAUSE_S = (3_600.0, 14_400.0)
-_HOLE_SPACING_UM = 2.5
+_HEIGHT_UM = 2.0  # of the stage, from square to square
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +142,9 @@ class Timing:
         While nothing interrupts.
     shots_per_hole, holes_per_cluster, holes_per_square
         Exposures of a hole, holes visited by beam shift alone, holes of a square.
-    stage_s, square_s
-        A move of the stage and its settling; one to another square with focusing, s.
+    stage_s, square_s, grid_s
+        A move of the stage and its settling; one to another square with focusing;
+        another grid with its atlas, s.
     refill_every_h, refill_s
         Filling up liquid nitrogen.
     """
@@ -142,6 +155,7 @@ class Timing:
     holes_per_square: int = 45
     stage_s: float = 15.0
     square_s: float = 120.0
+    grid_s: float = 450.0
     refill_every_h: float = 8.0
     refill_s: float = 900.0
 
@@ -166,7 +180,7 @@ class Entry:
     number
         From 1.
     taken_at_s
-        Seconds after the start.
+        Seconds after the first exposure.
     grid, square, hole, area
         From 1; numbering of squares and holes starts anew on each grid. The area is
         the place within a hole.
@@ -174,6 +188,8 @@ class Entry:
         Of the beam shift within a cluster, from 1.
     image_shift_um, stage_um
         x and y of the shift; x, y, z of the stage.
+    square_um, hole_um
+        x, y, z of the middles of its square and of its hole.
     ice_factor, filling
         Of the square: thickness against the recipe's, density of the particles, 0 to 1.
     beam_share
@@ -197,6 +213,8 @@ class Entry:
     beam_group: int
     image_shift_um: tuple[float, float]
     stage_um: tuple[float, float, float]
+    square_um: tuple[float, float, float]
+    hole_um: tuple[float, float, float]
     ice_factor: float
     filling: float
     beam_share: float
@@ -205,6 +223,11 @@ class Entry:
     phase_shift_deg: float
     defect: Defect | None
     fault: str | None
+
+    @property
+    def taken_at(self) -> datetime:
+        """When, by the clock of the microscope."""
+        return STARTED_AT + timedelta(seconds=self.taken_at_s)
 
     @property
     def defocus_angst(self) -> float:
@@ -280,9 +303,12 @@ def draw_timetable(
         grid = index * grids // count
         place = index - math.ceil(grid * count / grids)
         fault = _draw_fault(generator, faults)
+        if fault == "long_pause" and not index:
+            fault = None  # there is nothing that it could interrupt
         if fault == "long_pause":
             clock.pass_by(generator.uniform(*_LONG_PAUSE_S))
-        clock.pass_by(_way_s(timing, place))
+        if index:
+            clock.pass_by(_way_s(timing, place))
         entries.append(
             _entry(
                 generator,
@@ -304,7 +330,7 @@ def draw_timetable(
 def _way_s(timing: Timing, place: int) -> float:
     """How long the microscope takes to come from the last exposure to this one."""
     if not place:
-        return 0.0
+        return timing.grid_s
     hole, shot = divmod(place, timing.shots_per_hole)
     if shot:
         return 0.0
@@ -326,33 +352,30 @@ def _entry(
     fault: str | None,
     seed: int,
 ) -> Entry:
-    hole, shot = divmod(place, timing.shots_per_hole)
-    square, in_square = divmod(hole, timing.holes_per_square)
-    in_cluster = in_square % timing.holes_per_cluster
-    quality = np.random.default_rng([seed, 2, grid, square])
+    where = find_place(timing, place)
+    quality = np.random.default_rng([seed, 2, grid, where.square - 1])
     ice_factor, filling = quality.uniform(0.8, 1.3), quality.uniform(0.6, 1.0)
     defect = _draw_defect(generator, quality.gamma(2.0, 0.5) * defect_share)
     focus = draw_focus(
         plan,
         place=place,
-        square=(square, in_square * timing.shots_per_hole + shot),
+        square=(where.square - 1, where.since_focus),
         seed=(seed, 3, grid),
     )
-    side = math.ceil(math.sqrt(timing.holes_per_cluster))
-    column, row = in_cluster % side - side // 2, in_cluster // side - side // 2
-    shift_um = (column * _HOLE_SPACING_UM, row * _HOLE_SPACING_UM)
-    moved = in_square // timing.holes_per_cluster * side * _HOLE_SPACING_UM
+    height_um = quality.normal(0, _HEIGHT_UM)
     hours = clock.now_s / 3_600
     return Entry(
         number=index + 1,
         taken_at_s=clock.now_s,
         grid=grid + 1,
-        square=square + 1,
-        hole=hole + 1,
-        area=shot + 1,
-        beam_group=in_cluster * timing.shots_per_hole + shot + 1,
-        image_shift_um=shift_um,
-        stage_um=(200.0 * square + moved, 120.0 * (square % 3), generator.normal(0, 2)),
+        square=where.square,
+        hole=where.hole,
+        area=where.area,
+        beam_group=where.beam_group,
+        image_shift_um=where.image_shift_um,
+        stage_um=(*where.stage_um, height_um),
+        square_um=(*where.square_um, height_um),
+        hole_um=(*where.hole_um, height_um),
         ice_factor=ice_factor,
         filling=filling,
         beam_share=math.exp(-_FADING_PER_HOUR * (hours % _FLASH_H)),
