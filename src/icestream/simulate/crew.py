@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from icestream.simulate.studio import Studio, Taken
     from icestream.simulate.timetable import Entry
 
-__all__ = ["take_all"]
+__all__ = ["keep_memory", "take_all"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_KEPT_BYTES = 1 << 28
+_KEPT_BYTES = (1 << 28, 1 << 25)  # glibc before 2.35 refuses the first
 
 # The studio of a worker process; each takes one image at a time.
 _OWN: list[Studio] = []
@@ -82,21 +82,25 @@ def _cancel(waiting: deque[tuple[Entry, Future[Taken]]]) -> None:
 
 def _move_in(studio: Studio, parent: int) -> None:
     torch.set_num_threads(1)
-    _keep_memory()
+    keep_memory()
     _OWN.append(studio)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Tell glibc to keep large buffers that were freed: each exposure needs them again.
 
     Otherwise it gives them back at once, and each page is cleared anew when it is
-    touched, which takes an eighth of the time of a movie.
+    touched, which takes an eighth of the time of a movie. For this process and for
+    good; elsewhere than with glibc nothing is done.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for kept_bytes in _KEPT_BYTES:
+        if libc.mallopt(_MMAP_THRESHOLD, kept_bytes):
+            libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES[0])
+            break
 
 
 def _leave_with(parent: int) -> None:

@@ -18,7 +18,7 @@ from icestream.domain.errors import BadSettings
 __all__ = ["Focus", "FocusPlan", "draw_focus"]
 
 _TARGETS = 8
-_AUTOFOCUS_ANGST, _ACROSS_SQUARE_ANGST, _HOLE_ANGST = 400.0, 1_000.0, 150.0
+_AUTOFOCUS_ANGST, _ACROSS_SQUARE_ANGST, _PLACE_ANGST = 400.0, 1_000.0, 150.0
 _LARGEST_ERROR_ANGST = 3_000.0
 _PLACE_EXPOSURES, _CHARGING_EXPOSURES = 50, 25.0
 _PLACE_START_DEG, _PLACE_RISE, _PLATE_SCATTER_DEG = 5.0, 0.08, 2.0
@@ -31,7 +31,7 @@ class FocusPlan:
     Parameters
     ----------
     defocus_range_angst
-        Exposures go through 8 targets from the first to the second, Å of underfocus.
+        Exposures go through 8 targets from the second to the first, Å of underfocus.
     phase_shift_range_deg
         Of a phase plate at a fresh place, and when it is moved on; (0, 0) for none.
 
@@ -102,7 +102,7 @@ def draw_focus(
     Notes
     -----
     The error is that of the autofocus (0.04 µm), a slope of the square (0.1 µm from one
-    focusing to 90 exposures later) and the height of each hole (0.015 µm), standard
+    focusing to 90 exposures later) and the height of each place (0.015 µm), standard
     deviations; 0.3 µm in all at most.
     """
     number, since = square
@@ -110,8 +110,8 @@ def draw_focus(
     generator = np.random.default_rng([*seed, 1, place])
     start_angst = of_square.normal(0, _AUTOFOCUS_ANGST)
     drift_angst = of_square.normal(0, _ACROSS_SQUARE_ANGST) * since / 90
-    error_angst = start_angst + drift_angst + generator.normal(0, _HOLE_ANGST)
-    targets = np.linspace(*plan.defocus_range_angst, _TARGETS)
+    error_angst = start_angst + drift_angst + generator.normal(0, _PLACE_ANGST)
+    targets = np.linspace(*plan.defocus_range_angst, _TARGETS)[::-1]
     return Focus(
         target_angst=float(targets[place % _TARGETS]),
         error_angst=float(

@@ -130,6 +130,7 @@ class Studio:
     def share_memory(self) -> None:
         """Let processes on this machine use the volumes without a copy."""
         for one in {id(p): p for row in self.projectors for p in row}.values():
+            one.move_to("cpu")
             one.share_memory()
 
     def sensor(self) -> Sensor | None:

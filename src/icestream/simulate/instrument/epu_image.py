@@ -240,7 +240,7 @@ def _custom_data(image: EpuImage) -> str:
         "PhasePlateUsed": image.is_phase_plate_used,
         "BinaryResult.Detector": camera.name,
         "DetectorCommercialName": camera.commercial_name,
-        "AppliedDefocus": float(-image.applied_defocus_angst * 1e-10),
+        "AppliedDefocus": float(-image.applied_defocus_angst / 1e10),
     }
     pairs = (_pair(key, value) for key, value in rows.items())
     return element("CustomData", *pairs, attributes=_ARRAYS)
@@ -394,7 +394,7 @@ def _optics(image: EpuImage) -> str:
         _vector("BeamTilt", image.beam_tilt),
         _value("ColumnOperatingMode", "TEM"),
         _value("ColumnOperatingTemSubMode", "BrightField"),
-        _value("Defocus", -image.applied_defocus_angst * 1e-10),
+        _value("Defocus", -image.applied_defocus_angst / 1e10),
         _value("EFTEMOn", image.slit_ev is not None),
         _energy_filter(image),
         _value("IlluminationMode", "Parallel"),
