@@ -11,18 +11,20 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from icestream.domain.errors import BadSettings
 from icestream.simulate.exposure import Defect
 from icestream.simulate.focus import FocusPlan, draw_focus
+from icestream.simulate.streams import Purpose, stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
+
+    import numpy as np
 
 __all__ = ["FAULTS", "Entry", "FaultRates", "Timing", "draw_timetable"]
 
@@ -264,7 +266,7 @@ def draw_timetable(
     entries = []
     for index in range(count):
         # One generator an exposure: the seventh is the same in any run.
-        generator = np.random.default_rng([seed, 1, index])
+        generator = stream(seed, Purpose.ENTRY, index)
         grid = index * grids // count
         place = index - math.ceil(grid * count / grids)
         fault = _draw_fault(generator, faults)
@@ -317,14 +319,15 @@ def _entry(
     hole, shot = divmod(place, timing.shots_per_hole)
     square, in_square = divmod(hole, timing.holes_per_square)
     in_cluster = in_square % timing.holes_per_cluster
-    quality = np.random.default_rng([seed, 2, grid, square])
+    quality = stream(seed, Purpose.SQUARE, grid, square)
     ice_factor, filling = quality.uniform(0.8, 1.3), quality.uniform(0.6, 1.0)
     defect = _draw_defect(generator, quality.gamma(2.0, 0.5) * defect_share)
     focus = draw_focus(
         plan,
         place=place,
         square=(square, in_square * timing.shots_per_hole + shot),
-        seed=(seed, 3, grid),
+        grid=grid,
+        seed=seed,
     )
     side = math.ceil(math.sqrt(timing.holes_per_cluster))
     column, row = in_cluster % side - side // 2, in_cluster // side - side // 2
