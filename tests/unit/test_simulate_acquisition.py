@@ -60,7 +60,8 @@ def test_the_truth_tells_what_was_taken(tmp_path: Path) -> None:
     assert [tmp_path / one.file for one in truth.exposures] == paths
     one = truth.exposures[0]
     assert one.motion_angst.shape == (3, 9, 9, 2)
-    assert 8_000 < one.defocus_v_angst <= one.defocus_u_angst < 22_500
+    # Targets of 8,000 to 22,000 Å, an autofocus that errs by 3,000 Å at most.
+    assert 5_000 < one.defocus_v_angst <= one.defocus_u_angst < 25_500
     image = read_micrograph(paths[0])
     assert image.shape == (128, 160)
     # Counts of 40 e/Å2 on pixels of 16 Å2, less what ice and counting lose.

@@ -168,7 +168,8 @@ def test_a_micrograph_has_the_spectrum_of_its_frames() -> None:
     # Five standard errors of the mean of three; bins far out have more coefficients.
     tolerance = 0.3 / torch.arange(1, 24).sqrt()
     assert ((by_draw / by_frames - 1)[1:].abs() < tolerance).all()
-    assert float(by_draw[8:].mean()) == pytest.approx(float(by_frames[8:].mean()), 0.01)
+    # Of three images, tapered, both means are known to 0.4 %.
+    assert float(by_draw[8:].mean()) == pytest.approx(float(by_frames[8:].mean()), 0.02)
 
 
 def test_what_does_not_move_by_itself_is_the_mean_of_its_frames() -> None:

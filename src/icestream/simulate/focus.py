@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.streams import Purpose, stream
 
 __all__ = ["Focus", "FocusPlan", "draw_focus"]
 
@@ -76,9 +77,10 @@ class Focus:
 def draw_focus(
     plan: FocusPlan,
     *,
+    grid: int,
     place: int,
     square: tuple[int, int],
-    seed: tuple[int, ...],
+    seed: int,
 ) -> Focus:
     """Draw what the lenses do in one exposure.
 
@@ -86,13 +88,15 @@ def draw_focus(
     ----------
     plan
         Of its grid.
+    grid
+        Its number, from 0.
     place
         Its number on the grid, from 0: it decides on the target and the plate's charge.
     square
         Number of its square, and how many exposures were taken there since the lens
         was focused on it.
     seed
-        Of the grid.
+        Of the acquisition.
 
     Returns
     -------
@@ -106,8 +110,9 @@ def draw_focus(
     deviations; 0.3 µm in all at most.
     """
     number, since = square
-    of_square = np.random.default_rng([*seed, 0, number])
-    generator = np.random.default_rng([*seed, 1, place])
+    spot, exposures = divmod(place, _PLACE_EXPOSURES)
+    of_square = stream(seed, Purpose.AUTOFOCUS, grid, number)
+    generator = stream(seed, Purpose.HEIGHT, grid, place)
     start_angst = of_square.normal(0, _AUTOFOCUS_ANGST)
     drift_angst = of_square.normal(0, _ACROSS_SQUARE_ANGST) * since / 90
     error_angst = start_angst + drift_angst + generator.normal(0, _PLACE_ANGST)
@@ -117,19 +122,26 @@ def draw_focus(
         error_angst=float(
             np.clip(error_angst, -_LARGEST_ERROR_ANGST, _LARGEST_ERROR_ANGST)
         ),
-        phase_shift_deg=_phase_shift_deg(plan, place, seed, generator),
+        phase_shift_deg=_phase_shift_deg(
+            plan,
+            exposures,
+            of_spot=stream(seed, Purpose.PHASE_PLATE, grid, spot),
+            generator=generator,
+        ),
     )
 
 
 def _phase_shift_deg(
-    plan: FocusPlan, place: int, seed: tuple[int, ...], generator: np.random.Generator
+    plan: FocusPlan,
+    exposures: int,
+    *,
+    of_spot: np.random.Generator,
+    generator: np.random.Generator,
 ) -> float:
     """Charge the plate: quickly at first, then ever more slowly."""
     low, high = plan.phase_shift_range_deg
     if high == 0:
         return 0.0
-    spot, exposures = divmod(place, _PLACE_EXPOSURES)
-    of_spot = np.random.default_rng([*seed, 2, spot])
     charge = 1 - math.exp(-exposures / _CHARGING_EXPOSURES)
     charge /= 1 - math.exp(-(_PLACE_EXPOSURES - 1) / _CHARGING_EXPOSURES)
     start_deg = low + of_spot.normal(0, _PLACE_START_DEG)

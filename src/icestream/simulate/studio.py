@@ -22,6 +22,7 @@ from icestream.simulate.ice import ice_thickness_map
 from icestream.simulate.outputs import finer_by
 from icestream.simulate.recording import Recorder
 from icestream.simulate.sensor import Sensor, flat_field_gain, simulate_sensor
+from icestream.simulate.streams import Purpose, torch_stream
 from icestream.simulate.truth import ExposureTruth
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Studio:
             optics=_with_coma(exposure, entry),
             dose_share=exposure.dose_share * entry.beam_share,
         )
-        generator = torch.Generator(self.device).manual_seed(exposure.seed)
+        generator = torch_stream(exposure.seed, Purpose.IMAGE, device=self.device)
         projectors = self.projectors[entry.grid - 1]
         for one in projectors:
             one.move_to(self.device)
@@ -236,7 +237,7 @@ class Studio:
 @functools.lru_cache(maxsize=2)
 def _sensor(shape: tuple[int, int], seed: int, device: Device) -> Sensor:
     """Return the same sensor, whatever the device."""
-    sensor = simulate_sensor(shape, generator=torch.Generator().manual_seed(seed))
+    sensor = simulate_sensor(shape, generator=torch_stream(seed, Purpose.SENSOR))
     return Sensor(
         **{one.name: getattr(sensor, one.name).to(device) for one in fields(sensor)}
     )
@@ -247,7 +248,7 @@ def _gain(shape: tuple[int, int], seed: int, device: Device) -> Tensor:
     reference = flat_field_gain(
         _sensor(shape, seed, "cpu"),
         electrons_per_px=_FLAT_ELECTRONS_PER_PX,
-        generator=torch.Generator().manual_seed(seed + 2),
+        generator=torch_stream(seed, Purpose.FLAT_FIELD),
     )
     return reference.to(device)
 

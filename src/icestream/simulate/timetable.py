@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -20,11 +19,14 @@ from icestream.domain.errors import BadSettings
 from icestream.simulate.exposure import Defect
 from icestream.simulate.focus import FocusPlan, draw_focus
 from icestream.simulate.places import find_place
+from icestream.simulate.streams import Purpose, stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
+
+    import numpy as np
 
 __all__ = [
     "FAULTS",
@@ -299,7 +301,7 @@ def draw_timetable(
     entries = []
     for index in range(count):
         # One generator an exposure: the seventh is the same in any run.
-        generator = np.random.default_rng([seed, 1, index])
+        generator = stream(seed, Purpose.ENTRY, index)
         grid = index * grids // count
         place = index - math.ceil(grid * count / grids)
         fault = _draw_fault(generator, faults)
@@ -353,14 +355,15 @@ def _entry(
     seed: int,
 ) -> Entry:
     where = find_place(timing, place)
-    quality = np.random.default_rng([seed, 2, grid, where.square - 1])
+    quality = stream(seed, Purpose.SQUARE, grid, where.square - 1)
     ice_factor, filling = quality.uniform(0.8, 1.3), quality.uniform(0.6, 1.0)
     defect = _draw_defect(generator, quality.gamma(2.0, 0.5) * defect_share)
     focus = draw_focus(
         plan,
         place=place,
         square=(where.square - 1, where.since_focus),
-        seed=(seed, 3, grid),
+        grid=grid,
+        seed=seed,
     )
     height_um = quality.normal(0, _HEIGHT_UM)
     hours = clock.now_s / 3_600
