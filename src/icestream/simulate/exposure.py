@@ -39,7 +39,7 @@ Defect = Literal[
 ]
 """What makes an exposure one to reject."""
 
-MOST_TILT_DEG, MOST_DOSE_E_PER_ANGST2 = 70.0, 1_000.0
+MOST_TILT_DEG, MOST_DOSE_E_PER_ANGST2 = 70.0, 10_000.0
 """What a stage goes to, and a specimen is given; beyond, nothing here holds."""
 
 # Particles over those that would cover the image, and what does no harm anywhere.
