@@ -17,6 +17,8 @@ code meaning
 from __future__ import annotations
 
 import functools
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
@@ -32,9 +34,10 @@ from icestream.domain.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
-__all__ = ["INTERRUPTED", "ITEMS_FAILED", "TERMINATED", "guarded"]
+__all__ = ["INTERRUPTED", "ITEMS_FAILED", "TERMINATED", "guarded", "terminable"]
 
 _USAGE = 2
 ITEMS_FAILED = 3
@@ -71,6 +74,36 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: no error, so that nothing takes it for one."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does, cleanly; a second one ends it at once.
+
+    For a command that has something to clear up; in the main thread only.
+
+    Raises
+    ------
+    typer.Exit
+        With the code of SIGTERM, after it came.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        say(stderr(), "Terminated.")
+        raise typer.Exit(TERMINATED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show(error: IcestreamError) -> None:

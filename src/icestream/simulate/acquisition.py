@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icestream.domain.errors import BadSettings
-from icestream.io import guarding_writes
 from icestream.simulate.courier import Courier
 from icestream.simulate.crew import take_all
 from icestream.simulate.focus import FocusPlan
@@ -181,14 +180,11 @@ def simulate_acquisition(
         seed=acquisition.seed,
     )
     studio = _studio(folder, acquisition, entries, chosen)
-    with guarding_writes(folder):
-        studio.staging.mkdir(parents=True, exist_ok=True)
-    studio.layout.begin(beside, folder.resolve().name)
     courier = Courier(
         folder,
         metadata_folder=beside,
         studio=studio,
-        faults=acquisition.faults,
+        rates=acquisition.faults,
         gain_scale=acquisition.gain_scale,
         seed=acquisition.seed,
         speed=speed,
@@ -196,6 +192,7 @@ def simulate_acquisition(
     paths = []
     about = _about(acquisition, chosen) | {"gain_faults": courier.gain_faults}
     with courier, TruthWriter(folder / TRUTH_NAME, about) as writer:
+        studio.layout.begin(beside, folder.resolve().name)
         for entry, taken in take_all(studio, entries, workers=workers):
             path, done = courier.deliver(entry, taken)
             writer.add(replace(taken.truth, faults=done))
@@ -208,10 +205,7 @@ def simulate_acquisition(
 def _check_folders(
     folder: Path, metadata_folder: Path | None, acquisition: Acquisition
 ) -> None:
-    if (folder / TRUTH_NAME).exists():
-        raise BadSettings(
-            f"{folder} holds an acquisition already.", hint="Choose another folder."
-        )
+    _check_new(folder)
     if metadata_folder is None:
         return
     if acquisition.layout == "plain":
@@ -223,6 +217,20 @@ def _check_folders(
         raise BadSettings(
             f"{metadata_folder} is not empty.",
             hint="Choose another folder for the metadata.",
+        )
+
+
+def _check_new(folder: Path) -> None:
+    if (folder / _STAGING).exists():
+        raise BadSettings(
+            f"{folder} holds an acquisition that was cut off, or still goes on.",
+            hint="Once nothing writes there any more, delete the folder, or choose "
+            "another one.",
+        )
+    if (folder / TRUTH_NAME).exists():
+        raise BadSettings(
+            f"{folder} holds an acquisition already.",
+            hint="Delete the folder, or choose another one.",
         )
 
 
