@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from icestream.cli.exits import terminable
 from icestream.cli.output import count_of, progress_bar, say, stdout
 from icestream.domain.errors import BadSettings
 from icestream.simulate import (
@@ -284,7 +285,7 @@ def simulate_command(
     )
     chosen = chosen_device(device)
     bar, task = progress_bar("Simulating", count)
-    with bar:
+    with terminable(), bar:
         images = simulate_acquisition(
             out_dir,
             acquisition,
