@@ -7,9 +7,10 @@ is flashed. All of it is drawn before anything is taken.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -46,6 +47,8 @@ _OF_THE_GAIN = ("late_gain", "turned_gain")
 _FADING_PER_HOUR, _FLASH_H = 0.03, 6.0
 _LONG_PAUSE_S = (3_600.0, 14_400.0)
 _HOLE_SPACING_UM = 2.5
+_HEIGHT_UM = 2.0  # of the stage, from square to square
+_BLOCK = 256  # exposures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,17 +278,17 @@ def draw_timetable(
     clock = _Clock(timing)
     entries = []
     for index in range(count):
-        # One generator an exposure: the seventh is the same in any run.
-        generator = np.random.default_rng([seed, 1, index])
+        drawn = _drawn(seed, index)
         grid = index * grids // count
         place = index - math.ceil(grid * count / grids)
-        fault = _draw_fault(generator, faults)
+        fault = _fault(drawn.fault, faults)
         if fault == "long_pause":
-            clock.pass_by(generator.uniform(*_LONG_PAUSE_S))
+            shortest_s, longest_s = _LONG_PAUSE_S
+            clock.pass_by(shortest_s + (longest_s - shortest_s) * drawn.pause)
         clock.pass_by(_way_s(timing, place))
         entries.append(
             _entry(
-                generator,
+                drawn,
                 timing,
                 clock,
                 plans[grid],
@@ -314,8 +317,53 @@ def _way_s(timing: Timing, place: int) -> float:
     return timing.stage_s if in_square % timing.holes_per_cluster == 0 else 0.0
 
 
+class _Drawn(NamedTuple):
+    """What is random in an exposure, each even from 0 to 1."""
+
+    fault: float
+    pause: float
+    defect: float
+    kind: float
+
+
+class _Square(NamedTuple):
+    """What is random in a square; ``defects`` is its share against the mean."""
+
+    ice_factor: float
+    filling: float
+    defects: float
+    height_um: float
+
+
+def _drawn(seed: int, index: int) -> _Drawn:
+    block, place = divmod(index, _BLOCK)
+    return _Drawn(*_block(seed, block)[place])
+
+
+@functools.lru_cache(maxsize=8)
+def _block(seed: int, block: int) -> list[list[float]]:
+    """Draw for many at once, always as many: the seventh is the same in any run.
+
+    A generator takes longer to be made than to draw all of this.
+    """
+    numbers = np.random.default_rng([seed, 1, block]).random((_BLOCK, 4))
+    rows: list[list[float]] = numbers.tolist()
+    return rows
+
+
+@functools.lru_cache(maxsize=8)
+def _square(seed: int, grid: int, square: int) -> _Square:
+    quality = np.random.default_rng([seed, 2, grid, square])
+    return _Square(
+        ice_factor=quality.uniform(0.8, 1.3),
+        filling=quality.uniform(0.6, 1.0),
+        defects=quality.gamma(2.0, 0.5),
+        height_um=quality.normal(0, _HEIGHT_UM),
+    )
+
+
 def _entry(
-    generator: np.random.Generator,
+    drawn: _Drawn,
     timing: Timing,
     clock: _Clock,
     plan: FocusPlan,
@@ -329,9 +377,7 @@ def _entry(
     hole, shot = divmod(place, timing.shots_per_hole)
     square, in_square = divmod(hole, timing.holes_per_square)
     in_cluster = in_square % timing.holes_per_cluster
-    quality = np.random.default_rng([seed, 2, grid, square])
-    ice_factor, filling = quality.uniform(0.8, 1.3), quality.uniform(0.6, 1.0)
-    defect = _draw_defect(generator, quality.gamma(2.0, 0.5) * defect_share)
+    quality = _square(seed, grid, square)
     focus = draw_focus(
         plan,
         place=place,
@@ -352,27 +398,25 @@ def _entry(
         area=shot + 1,
         beam_group=in_cluster * timing.shots_per_hole + shot + 1,
         image_shift_um=shift_um,
-        stage_um=(200.0 * square + moved, 120.0 * (square % 3), generator.normal(0, 2)),
-        ice_factor=ice_factor,
-        filling=filling,
+        stage_um=(200.0 * square + moved, 120.0 * (square % 3), quality.height_um),
+        ice_factor=quality.ice_factor,
+        filling=quality.filling,
         beam_share=math.exp(-_FADING_PER_HOUR * (hours % _FLASH_H)),
         target_defocus_angst=focus.target_angst,
         defocus_error_angst=focus.error_angst,
         phase_shift_deg=focus.phase_shift_deg,
-        defect=defect,
+        defect=_defect(drawn, quality.defects * defect_share),
         fault=fault,
     )
 
 
-def _draw_defect(generator: np.random.Generator, share: float) -> Defect | None:
-    if generator.random() >= share:
-        return None
+def _defect(drawn: _Drawn, share: float) -> Defect | None:
     kinds: tuple[Defect, ...] = get_args(Defect)
-    return kinds[int(generator.integers(len(kinds)))]
+    return kinds[int(drawn.kind * len(kinds))] if drawn.defect < share else None
 
 
-def _draw_fault(generator: np.random.Generator, rates: FaultRates) -> str | None:
-    left = generator.random()
+def _fault(drawn: float, rates: FaultRates) -> str | None:
+    left = drawn
     for name in FAULTS:
         if name in _OF_THE_GAIN:
             continue
