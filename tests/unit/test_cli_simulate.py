@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from icestream.cli import main
+from icestream.cli.output import progress_bar
+from icestream.domain.errors import BadSettings
 from icestream.simulate import TRUTH_NAME, read_truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from rich.progress import Progress, Task, TaskID
 
     Run = Callable[..., tuple[int, str]]
 
@@ -115,3 +119,25 @@ def test_a_structure_has_one_conformation(run: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "one conformation, not 2" in error
     assert "Give a file for each" in error
+
+
+def test_a_bar_shows_while_particles_are_made(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def make(*_: object, **__: object) -> None:
+        shown.extend(name for name, one in bars[0].items() if not one.started)
+        raise BadSettings("enough")
+
+    bars: list[dict[str, Task]] = []
+
+    def bar(*given: Any, **named: Any) -> tuple[Progress, TaskID]:
+        made, task = progress_bar(*given, **named)
+        bars.append({made.tasks[0].description: made.tasks[0]})
+        return made, task
+
+    monkeypatch.setattr("icestream.cli.simulate.progress_bar", bar)
+    monkeypatch.setattr("icestream.cli.simulate.usual_acquisition", make)
+    assert run(tmp_path / "out") == (2, "Error: enough")
+    assert shown == ["Making particles"]

@@ -43,9 +43,10 @@ def test_the_clock_goes_by_rate_moves_and_refills() -> None:
 
 
 def test_the_beginning_does_not_depend_on_the_end() -> None:
-    few = draw_timetable(20, defect_share=0.3, seed=5)
-    many = draw_timetable(60, defect_share=0.3, seed=5)
-    assert many[:20] == few
+    many = draw_timetable(600, defect_share=0.3, seed=5)
+    for count in (20, 256, 257, 300):
+        assert many[:count] == draw_timetable(count, defect_share=0.3, seed=5)
+    few = many[:20]
     assert draw_timetable(20, defect_share=0.3, seed=6) != few
 
 

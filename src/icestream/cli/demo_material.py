@@ -78,14 +78,19 @@ def simulate_material(folder: Path, *, count: int) -> Material:
     from icestream.cli.output import progress_bar
     from icestream.simulate import simulate_acquisition, usual_acquisition
 
-    acquisition = usual_acquisition(count, defect_share=_DEFECT_SHARE, seed=_SEED)
-    bar, task = progress_bar("Simulating micrographs", count)
+    bar, task = progress_bar("Simulating micrographs", count, has_begun=False)
+
+    def delivered(_: Path) -> None:
+        bar.start_task(task)
+        bar.update(task, advance=1)
+
     with bar:
+        acquisition = usual_acquisition(count, defect_share=_DEFECT_SHARE, seed=_SEED)
         files = simulate_acquisition(
             folder,
             acquisition,
             workers=min(os.cpu_count() or 1, count),
-            on_delivered=lambda _: bar.update(task, advance=1),
+            on_delivered=delivered,
         )
     recipe = acquisition.recipes[0]
     return Material(

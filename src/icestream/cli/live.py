@@ -16,6 +16,7 @@ from icestream.cli.output import count_of, make_table, say, seconds_text, stderr
 from icestream.cli.overview import LedgerFollower
 from icestream.cli.summary import rate_text
 from icestream.domain.errors import LedgerUnusable
+from icestream.streaming.service import LOW_ON_SPACE
 from icestream.streaming.workflow import Shape
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class LiveView:
         self._live: Live | None = None
         self._note = "Starting"
         self._last_line = ("", 0.0)
+        self._told_paused: set[str] = set()
 
     def __enter__(self) -> LiveView:
         if self._console.is_terminal:
@@ -105,6 +107,7 @@ class LiveView:
     def _show(self, overview: Overview, *, over: bool) -> None:
         for one in overview.news[-_NEWS_SHOWN:]:
             self._print(one, style="yellow")
+        self._tell_paused(overview)
         if self._live is not None:
             self._live.update(self._render(overview, over=over), refresh=True)
             return
@@ -114,6 +117,21 @@ class LiveView:
         if text != before and is_due:
             self._last_line = (text, time.monotonic())
             self._print(text)
+
+    def _tell_paused(self, overview: Overview) -> None:
+        """Say once of each pause that it does not end by itself, and what ends it."""
+        paused = {one.name: one.paused for one in overview.runs if one.paused}
+        if overview.paused and not overview.paused.startswith(LOW_ON_SPACE):
+            paused[""] = overview.paused
+        for name, reason in paused.items():
+            if name not in self._told_paused:
+                self._print(
+                    f"{name or 'The session'} is paused and waits for you: {reason}. "
+                    f"`icestream resume {self._session.folder} {name}".rstrip()
+                    + "` goes on; Ctrl-C ends.",
+                    style="bold yellow",
+                )
+        self._told_paused = set(paused)
 
     def _print(self, text: str, style: str = "") -> None:
         stamp = time.strftime("%H:%M:%S")

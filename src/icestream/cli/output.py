@@ -103,8 +103,13 @@ def make_table(
     return table
 
 
-def progress_bar(doing: str, total: int) -> tuple[Progress, TaskID]:
-    """Make a bar on standard error, shown on a terminal only; and its task."""
+def progress_bar(
+    doing: str, total: int, *, has_begun: bool = True
+) -> tuple[Progress, TaskID]:
+    """Make a bar on standard error, shown on a terminal only; and its task.
+
+    One that has not begun shows that something goes on, until its task is started.
+    """
     console = stderr()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -115,7 +120,7 @@ def progress_bar(doing: str, total: int) -> tuple[Progress, TaskID]:
         transient=True,
         disable=not console.is_terminal,
     )
-    return bar, bar.add_task(doing, total=total)
+    return bar, bar.add_task(doing, total=total, start=has_begun)
 
 
 def parse_duration(text: str) -> float:

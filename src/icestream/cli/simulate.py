@@ -257,35 +257,41 @@ def simulate_command(
     true of each is written to truth.arrows beside them; `icestream score` compares a
     session with it.
     """
-    acquisition = usual_acquisition(
-        count,
-        shape=_shape(size),
-        pixel_size_angst=pixel or 1.5,
-        frame_count=frames,
-        dose_e_per_angst2=dose,
-        voltage_kv=voltage_kv,
-        specimens=specimen or (() if structure else ("cage",)),
-        structures=structure or (),
-        state_count=states,
-        preferred_share=share_of(preferred),
-        denatured_share=share_of(denatured),
-        particle_count=particles,
-        tilt_deg=tilt,
-        has_phase_plate=phase_plate,
-        grids=grids,
-        output=output,
-        layout=layout,
-        super_resolution=2 if super_resolution else 1,
-        is_gain_applied=gain_applied,
-        gain_scale=float(gain_scale),
-        timing=Timing(exposures_per_hour=rate),
-        defect_share=share_of(defects),
-        faults=_rates(faults),
-        seed=seed,
-    )
     chosen = chosen_device(device)
-    bar, task = progress_bar("Simulating", count)
+    bar, task = progress_bar("Making particles", count, has_begun=False)
+
+    def delivered(path: Path) -> None:
+        bar.start_task(task)
+        bar.update(task, advance=1, description=path.name)
+
     with terminable(), bar:
+        acquisition = usual_acquisition(
+            count,
+            shape=_shape(size),
+            pixel_size_angst=pixel or 1.5,
+            frame_count=frames,
+            dose_e_per_angst2=dose,
+            voltage_kv=voltage_kv,
+            specimens=specimen or (() if structure else ("cage",)),
+            structures=structure or (),
+            state_count=states,
+            preferred_share=share_of(preferred),
+            denatured_share=share_of(denatured),
+            particle_count=particles,
+            tilt_deg=tilt,
+            has_phase_plate=phase_plate,
+            grids=grids,
+            output=output,
+            layout=layout,
+            super_resolution=2 if super_resolution else 1,
+            is_gain_applied=gain_applied,
+            gain_scale=float(gain_scale),
+            timing=Timing(exposures_per_hour=rate),
+            defect_share=share_of(defects),
+            faults=_rates(faults),
+            seed=seed,
+        )
+        bar.update(task, description="Preparing")
         images = simulate_acquisition(
             out_dir,
             acquisition,
@@ -293,9 +299,7 @@ def simulate_command(
             device=chosen,
             metadata_folder=metadata_dir,
             speed=speed,
-            on_delivered=lambda path: bar.update(
-                task, advance=1, description=path.name
-            ),
+            on_delivered=delivered,
         )
     say(stdout(), f"In {out_dir}: {count_of(len(images), 'exposure')}.")
     say(stdout(), f"Truth: {out_dir / TRUTH_NAME}", in_one_line=True)

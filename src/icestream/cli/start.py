@@ -35,6 +35,9 @@ def start_command(
     what runs, then ends; a second Ctrl-C ends at once, and a third without a report.
     Nothing is lost in any case. The table is for terminals; elsewhere, a line is
     printed every few seconds.
+
+    A run of which many exposures fail for the same cause pauses and waits for a person,
+    with `--finish` too: it says so, and `icestream resume` lets it go on.
     """
     session = Session(session_dir)
     _ = session.plan  # imports: Ctrl-C ends them at once, before the view has begun

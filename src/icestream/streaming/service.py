@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from icestream.streaming.ledger import Ledger, Transaction
     from icestream.streaming.plan import Plan, Run
 
-__all__ = ["Limits", "Service"]
+__all__ = ["LOW_ON_SPACE", "Limits", "Service"]
 
 log = logging.getLogger(__name__)
 
 SPACE_EVERY_S = 5.0
 """How often free space is looked at."""
 _LONGEST_WAIT_S = 120.0
-_LOW = "low on space: "
+LOW_ON_SPACE = "low on space: "
 """How the reason of a pause begins that ends by itself."""
 
 
@@ -384,18 +384,18 @@ class Service:
     @property
     def _is_low(self) -> bool:
         paused = self.scheduler.board.runs[SESSION].paused
-        return paused is not None and paused.startswith(_LOW)
+        return paused is not None and paused.startswith(LOW_ON_SPACE)
 
     def _why_low(self) -> str | None:
         for folder in (self._folder, self.ledger.path.parent):
             try:
                 free_gb = shutil.disk_usage(folder).free / 1e9
             except OSError as error:
-                return f"{_LOW}{folder} cannot be reached: {error.strerror}"
+                return f"{LOW_ON_SPACE}{folder} cannot be reached: {error.strerror}"
             if free_gb < self._limits.free_gb:
                 return (
-                    f"{_LOW}only {free_gb:.1f} GB are free in {folder}; nothing is "
-                    f"started below {self._limits.free_gb:g} GB"
+                    f"{LOW_ON_SPACE}only {free_gb:.1f} GB are free in {folder}; "
+                    f"nothing is started below {self._limits.free_gb:g} GB"
                 )
         return None
 
