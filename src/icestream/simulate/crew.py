@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import platform
 import threading
 import time
 from collections import deque
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import torch
-import torch.multiprocessing
+from icestream.domain.errors import SessionError
+from icestream.simulate.handover import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from icestream.simulate.studio import Studio, Taken
     from icestream.simulate.timetable import Entry
@@ -28,6 +31,7 @@ _KEPT_BYTES = (1 << 28, 1 << 25)  # glibc before 2.35 refuses the first
 
 # The studio of a worker process; each takes one image at a time.
 _OWN: list[Studio] = []
+_SHARED = ".shared"
 
 
 def take_all(
@@ -38,7 +42,7 @@ def take_all(
     Parameters
     ----------
     studio
-        Where; each process has its own.
+        Where; each process has its own. With several, this one lets go of its volumes.
     entries
         Which.
     workers
@@ -48,31 +52,58 @@ def take_all(
     ------
     Entry, Taken
         In order.
+
+    Raises
+    ------
+    DiskFull, FolderUnavailable
+        A file could not be written.
+    SessionError
+        A process was ended from outside.
     """
     if workers == 1:
         for entry in entries:
             yield entry, studio.take(entry)
         return
-    studio.share_memory()
+    shared = studio.staging / _SHARED
+    pack(studio, shared)
+    studio.let_go()
     with ExitStack() as stack:
-        pool: Executor = stack.enter_context(
+        pool = stack.enter_context(
             ProcessPoolExecutor(
                 workers,
-                mp_context=torch.multiprocessing.get_context("spawn"),
+                mp_context=multiprocessing.get_context("spawn"),
                 initializer=_move_in,
-                initargs=(studio, os.getpid()),
+                initargs=(shared, os.getpid()),
             )
         )
         waiting: deque[tuple[Entry, Future[Taken]]] = deque()
         stack.callback(_cancel, waiting)
-        for entry in entries:
-            waiting.append((entry, pool.submit(_take, entry)))
-            if len(waiting) >= 2 * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
+        try:
+            yield from _taken(pool, entries, waiting, ahead=2 * workers)
+        except BrokenProcessPool as error:
+            raise SessionError(
+                f"One of {workers} processes that take images was ended, probably for "
+                "want of memory.",
+                hint="Use fewer workers, or smaller images.",
+            ) from error
+
+
+def _taken(
+    pool: ProcessPoolExecutor,
+    entries: Sequence[Entry],
+    waiting: deque[tuple[Entry, Future[Taken]]],
+    *,
+    ahead: int,
+) -> Iterator[tuple[Entry, Taken]]:
+    """Give out so many entries ahead of the one that is waited for."""
+    for entry in entries:
+        waiting.append((entry, pool.submit(_take, entry)))
+        if len(waiting) >= ahead:
             first, future = waiting.popleft()
             yield first, future.result()
+    while waiting:
+        first, future = waiting.popleft()
+        yield first, future.result()
 
 
 def _cancel(waiting: deque[tuple[Entry, Future[Taken]]]) -> None:
@@ -80,10 +111,9 @@ def _cancel(waiting: deque[tuple[Entry, Future[Taken]]]) -> None:
         future.cancel()
 
 
-def _move_in(studio: Studio, parent: int) -> None:
-    torch.set_num_threads(1)
+def _move_in(shared: Path, parent: int) -> None:
     keep_memory()
-    _OWN.append(studio)
+    _OWN.append(unpack(shared))
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
