@@ -53,7 +53,11 @@ class Score:
 
 
 def score_acquisition(
-    truth: Truth, found: Sequence[Found], *, root: str | None = None
+    truth: Truth,
+    found: Sequence[Found],
+    *,
+    root: str | None = None,
+    goes_on: bool = False,
 ) -> Score:
     """Compare what a session has found with the truth.
 
@@ -65,6 +69,8 @@ def score_acquisition(
         Everything in the session, in order of arrival.
     root
         Folder of the acquisition; see `match_files`.
+    goes_on
+        Whether the session runs: what was taken after all that it has seen is no loss.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def score_acquisition(
         The truth does not say how large images and particles are.
     """
     view = View.of(truth.about)
-    items, pairs = pair_up(truth.exposures, found, root=root)
+    items, pairs = pair_up(truth.exposures, found, root=root, goes_on=goes_on)
     good = [one for one in pairs if one.truth.defect is None]
     return Score(
         items=items,
