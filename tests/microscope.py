@@ -76,6 +76,7 @@ def composed(exposure: Exposure, recipe: Recipe, **parts: Any) -> ComposedScene:
             **({"fading": torch.zeros(canvas)} | parts),
         ),
         mask=torch.zeros(recipe.shape, dtype=torch.bool),
+        thickness_angst=torch.full((9, 9), exposure.thickness_angst),
     )
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     Run = Callable[..., tuple[int, str]]
 
-QUICK = ("--size", "160x128", "--frames", "1", "--defects", "0%", "--workers", "1")
+QUICK = (
+    *("--size", "160x128", "--frames", "1", "--dose", "10"),
+    *("--defects", "0%", "--workers", "1"),
+)
 
 
 @pytest.fixture
@@ -76,6 +79,14 @@ def test_a_gain_of_another_size(run: Run, tmp_path: Path) -> None:
             ("--pixel", 1, "--pixel", 2, "--grids", 3),
             "2 pixel sizes do not fit 3 grids",
         ),
+        (("--seed", -1), "greater than or equal to 0"),
+        (("--super-resolution",), "Files of the kind micrograph with super-resolution"),
+        (
+            ("--output", "tiff", "--frames", 1, "--dose", 100),
+            "100 e/Å2 over 1 frame on pixels of 1.5 Å are 225 electrons",
+        ),
+        (("--dose", 1e6), "are 2,250,000 electrons a pixel: micrograph files"),
+        (("--tilt", 80), "tilt_deg: 80 cannot be"),
         (("--states", 5), "less than or equal to 4"),
         (("--preferred", "120%"), "not from 0 to 100%"),
         (("--denatured", "some"), "no share"),

@@ -30,6 +30,7 @@ from icestream.simulate.score import (
     score_acquisition,
 )
 from icestream.simulate.truth import TRUTH_NAME, TruthWriter
+from icestream.streaming.control import ServiceState, ServiceStatus
 from icestream.streaming.inline import InlineExecutor
 from truth_rows import ABOUT, PIXEL_ANGST, field_particles, row, truth
 
@@ -197,6 +198,24 @@ def test_of_a_rewritten_file_the_last_row_stands() -> None:
     assert (score.items.taken, score.items.doubled) == (1, ())
     assert score.ctf_all is not None
     assert score.ctf_all.defocus_angst.worst == 0
+
+
+def test_what_was_taken_last_may_come_yet_while_the_session_goes_on() -> None:
+    # Rows are not in order of time: 4 was taken before 3.
+    exposures = [
+        replace(row(n), taken_at_s=at)
+        for n, at in ((1, 0.0), (2, 9.0), (3, 27.0), (4, 18.0), (5, 36.0), (6, 45.0))
+    ]
+    exposures[5] = replace(exposures[5], faults=("empty",))
+    found = [found_of(exposures[0]), found_of(exposures[3])]
+    names = [one.file for one in exposures]
+    over = score_of(exposures, found).items
+    assert (over.lost, over.to_come) == ((names[1], names[2], names[4]), ())
+    on = score_of(exposures, found, goes_on=True).items
+    assert (on.lost, on.to_come) == ((names[1],), (names[2], names[4]))
+    none_yet = score_of(exposures, [], goes_on=True).items
+    assert (none_yet.lost, len(none_yet.to_come)) == ((), 5)
+    assert score_of([], [], goes_on=True).items.to_come == ()
 
 
 def test_a_copy_in_another_folder_is_no_double() -> None:
@@ -487,6 +506,27 @@ def test_pulls_are_1_where_standard_errors_are_honest() -> None:
     assert without.defocus_pull_rms is without.angle_pull_rms is None
 
 
+def test_phase_shifts_are_compared_where_there_was_a_plate() -> None:
+    exposures = [
+        row(1, phase_shift_deg=60.0),
+        row(2, phase_shift_deg=178.0),
+        row(3),
+    ]
+    fits = [
+        ctf_of(one, phase_shift_deg=fitted)
+        for one, fitted in zip(exposures, (63.0, 3.0, 40.0), strict=True)
+    ]
+    found = [found_of(one, ctf=fit) for one, fit in zip(exposures, fits, strict=True)]
+    ctf = score_of(exposures, found).ctf_good
+    assert ctf is not None
+    assert ctf.phase_shift_deg is not None
+    assert ctf.phase_shift_deg.median == pytest.approx(4)
+    assert ctf.phase_shift_deg.worst == pytest.approx(5)
+    without = score_of(exposures[2:], found[2:]).ctf_good
+    assert without is not None
+    assert without.phase_shift_deg is None
+
+
 # Picking ----------------------------------------------------------------------------
 
 
@@ -571,6 +611,26 @@ def test_overlapping_particles_are_told() -> None:
     picking = picking_of(one, [(100, 100), (300, 300)])
     assert (picking.overlapping, picking.overlapping_matched) == (2, 1)
     assert picking.recall == pytest.approx(2 / 3)
+
+
+def test_a_pick_on_denatured_protein_is_false() -> None:
+    field = field_particles(
+        [(100, 100), (200, 300), (300, 500), (310, 510)],
+        species=[0, 1, 1, 0],
+        overlaps=[False, False, True, True],
+    )
+    species = [
+        {"name": "cage", "diameter_angst": 100.0, "is_denatured": False},
+        {"name": "denatured_cage", "diameter_angst": 100.0, "is_denatured": True},
+    ]
+    one = row(1, particles=field)
+    found = [found_of(one, picks=picks_at([(100, 100), (200, 300), (300, 500)]))]
+    picking = score_acquisition(truth(one, species=species), found).picking_all
+    assert picking is not None
+    # The last pick lies on a sheet and near a particle that overlaps it.
+    assert (picking.picks, picking.particles, picking.matched) == (3, 2, 2)
+    assert picking.precision == pytest.approx(2 / 3)
+    assert (picking.overlapping, picking.overlapping_matched) == (1, 1)
 
 
 def test_picks_in_a_binned_micrograph_are_where_they_are() -> None:
@@ -785,6 +845,25 @@ def test_a_session_is_compared_with_its_truth(
     assert found["verdicts"]["counts"]["thick_ice"]["accepted"] == 1
     assert found["verdicts"]["accepted_bad"] == 1
     assert found["blanks"] is None
+
+
+def test_of_a_session_that_runs_the_last_ones_are_to_come(
+    session: Session,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_truth(tmp_path / TRUTH_NAME, session)
+    running = ServiceStatus(ServiceState.RUNNING)
+    monkeypatch.setattr(Session, "service", lambda _: running)
+    assert call("score", session.folder, "--truth", path, "--json") == 0
+    items = json.loads(capsys.readouterr().out)["items"]
+    assert items["lost"] == []
+    assert items["to_come"] == ["GridSquare_07/FoilHole_00001.mrc"]
+    assert call("score", session.folder, "--truth", path) == 0
+    lines = [one.split() for one in capsys.readouterr().out.splitlines()]
+    assert ["lost", "0"] in lines
+    assert ["to", "come", "1", "GridSquare_07/FoilHole_00001.mrc"] in lines
 
 
 def test_people_read_a_table(

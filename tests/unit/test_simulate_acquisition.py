@@ -345,8 +345,16 @@ def test_what_cannot_be_acquired_is_refused() -> None:
         acquisition(1, output="eer")
     with pytest.raises(BadSettings, match="no specimen 'foo'"):
         acquisition(1, specimens=("foo",))
-    with pytest.raises(BadSettings, match="do not fit"):
-        Acquisition(recipes=(Recipe(**SMALL),), atoms=(None,), count=1)  # type: ignore[arg-type]
+    one = Recipe(**SMALL)  # type: ignore[arg-type]
+    other = replace(one, shape=(160, 128))
+    with pytest.raises(BadSettings, match="1 structures do not fit 0 species"):
+        Acquisition(recipes=(one,), atoms=(None,), count=1)  # type: ignore[arg-type]
+    with pytest.raises(BadSettings, match=r"2 shapes, \[\(128, 160\), \(160, 128\)\]"):
+        Acquisition(recipes=(one, other), atoms=(), count=2)
+    for wrong in ({"count": 0}, {"seed": -1}, {"defect_share": 2.0}):
+        (name,) = wrong
+        with pytest.raises(BadSettings, match=f"{name}: .* cannot be"):
+            replace(acquisition(1), **wrong)
 
 
 def atoms_reaching(reach_angst: float, count: int = 2) -> Atoms:
@@ -385,3 +393,44 @@ def test_a_structure_of_one_atom_is_called_that(tmp_path: Path) -> None:
     )
     with pytest.raises(BadSettings, match=r"one has 1 atom and"):
         acquisition(specimens=(), structures=(path,), particle_count=None)
+
+
+@pytest.mark.parametrize("output", ["micrograph", "eer"])
+def test_super_resolution_is_of_movies_that_have_it(output: str) -> None:
+    with pytest.raises(BadSettings, match=f"kind {output} with super-resolution 2"):
+        acquisition(1, output=output, shape=(4096, 4096), super_resolution=2)
+    with pytest.raises(BadSettings, match="super-resolution 3"):
+        acquisition(1, output="tiff", super_resolution=3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"output": "tiff", "frame_count": 2}, "40 e/Å2 over 2 frames.* 4 Å are 320 "),
+        (
+            {"output": "mrc", "dose_e_per_angst2": 80},
+            "80 e/Å2 over 3 frames.* are 427 ",
+        ),
+        (
+            {"output": "eer", "shape": (4096, 4096)},
+            "over 3 frames on pixels of 4 Å are 213 .*: eer files hold 40",
+        ),
+        ({"dose_e_per_angst2": 4_000}, "4000 e/Å2.* are 64,000 electrons a pixel: "),
+    ],
+)
+def test_more_electrons_than_files_hold_are_refused(
+    given: dict[str, object], said: str
+) -> None:
+    with pytest.raises(BadSettings, match=said):
+        acquisition(1, **given)
+
+
+def test_as_many_electrons_as_files_hold_are_not_clipped(tmp_path: Path) -> None:
+    made = acquisition(1, output="tiff", dose_e_per_angst2=41.0)
+    (path,) = simulate_acquisition(tmp_path, made)
+    # Hot pixels may be: 60 of 20,480.
+    assert (tifffile.imread(path) == 255).mean() < 0.005
+    with pytest.raises(BadSettings, match="are 224 electrons"):
+        acquisition(1, output="tiff", dose_e_per_angst2=42.0)
+    fine = acquisition(1, output="tiff", dose_e_per_angst2=160.0, super_resolution=2)
+    assert fine.super_resolution == 2

@@ -30,7 +30,7 @@ from icestream.simulate.studio import chosen_device
 if TYPE_CHECKING:
     from pathlib import Path
 
-SMALL = {"shape": (128, 160), "pixel_size_angst": 4.0, "frame_count": 2}
+SMALL = {"shape": (128, 160), "pixel_size_angst": 4.0, "frame_count": 3}
 
 
 def acquisition(count: int = 2, **values: object) -> Acquisition:
@@ -184,7 +184,7 @@ def test_the_gain_has_another_size(
 def test_super_resolution_is_told_as_serialem_does(tmp_path: Path) -> None:
     made = acquisition(1, output="mrc", layout="serialem", super_resolution=2)
     (path,) = simulate_acquisition(tmp_path, made)
-    assert mrcfile.read(path).shape == (2, 256, 320)
+    assert mrcfile.read(path).shape == (3, 256, 320)
     text = one_text(tmp_path, "*.mdoc")
     assert "PixelSpacing = 2\n" in text
     assert "Binning = 0.5\n" in text

@@ -234,6 +234,23 @@ def test_thin_ice_has_thon_rings_and_thick_ice_has_them_turned_over() -> None:
         assert float(wrong) < 2e-3
 
 
+def test_the_thickness_that_is_told_is_that_of_the_scene() -> None:
+    """At places from the first to the last pixel of an image that is no square."""
+    how = replace(recipe(pixel_size_angst=8.0), shape=(160, 480))
+    one = exposure(
+        how, thickness_angst=300.0, wedge_angst=(60.0, -40.0), meniscus_angst=100.0
+    )
+    told = compose_scene(one, how, [], generator=seeded()).thickness_angst
+    assert told.shape == (9, 9)
+    for row, column in ((0, 0), (0, 8), (8, 0), (4, 4), (4, 8), (2, 6)):
+        # Pixels, from the middle, as parts of the sides; the hole has 6000 Å.
+        y_px, x_px = round(row * 159 / 8), round(column * 479 / 8)
+        y, x = y_px - 79.5, x_px - 239.5
+        expected = 300 + 60 * y / 160 - 40 * x / 480
+        expected += 100 * (((8 * y) ** 2 + (8 * x) ** 2) / 6_000**2) ** 2
+        assert float(told[row, column]) == pytest.approx(expected, abs=0.01)
+
+
 def test_a_seed_gives_the_same_scene() -> None:
     one, how = setup(particles=field(x_px=[50.0], y_px=[60.0]))
     volumes = [projector("cage", PIXEL_ANGST)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate import Microscope
 from icestream.simulate.compose import compose_scene
 from icestream.simulate.denatured import denatured
 from icestream.simulate.exposure import (
@@ -207,16 +208,45 @@ def test_more_particles_than_could_ever_lie_there_are_refused() -> None:
     replace(large, species=(), particle_count=1_000)
 
 
-def test_nonsense_is_refused() -> None:
-    with pytest.raises(BadSettings, match="cannot be simulated"):
-        replace(RECIPE, shape=(32, 512))
-    with pytest.raises(BadSettings, match="cannot be simulated"):
-        replace(RECIPE, frame_count=0)
-    for dose in (float("inf"), float("nan"), 1e9):
-        with pytest.raises(BadSettings, match="cannot be simulated"):
-            replace(RECIPE, dose_e_per_angst2=dose)
-    with pytest.raises(BadSettings, match="cannot be simulated"):
-        replace(RECIPE, pixel_size_angst=float("inf"))
-    for tilt_deg in (90.0, -71.0, float("nan")):
-        with pytest.raises(BadSettings, match="cannot be tilted"):
-            replace(RECIPE, tilt_deg=tilt_deg)
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("one", "wrong", "said"),
+    [
+        (RECIPE, {"shape": (32, 512)}, "shape: 32"),
+        (RECIPE, {"pixel_size_angst": 0}, "pixel_size_angst: 0"),
+        (RECIPE, {"dose_e_per_angst2": NAN}, "dose_e_per_angst2: nan"),
+        (RECIPE, {"frame_count": 0}, "frame_count: 0"),
+        (RECIPE, {"particle_count": -1}, "particle_count: -1"),
+        (RECIPE, {"defocus_range_angst": (2e4, 1e4)}, "20000 to 10000"),
+        (RECIPE, {"astigmatism_range_angst": (-5, 9)}, "astigmatism_range_angst: -5"),
+        (RECIPE, {"ice_range_angst": (0, 300)}, "ice_range_angst: 0"),
+        (RECIPE, {"ice_range_angst": (300, NAN)}, "ice_range_angst: nan"),
+        (RECIPE, {"touching_share": 5}, "touching_share: 5"),
+        (RECIPE, {"tilt_deg": -71}, "tilt_deg: -71"),
+        (RECIPE, {"tilt_axis_deg": float("inf")}, "tilt_axis_deg: inf"),
+        (RECIPE, {"phase_shift_range_deg": (0, 190)}, "phase_shift_range_deg: 190"),
+        (RECIPE, {"species": (CAGE, CAGE)}, "called cage, state 0"),
+        (RECIPE, {"species": (replace(CAGE, share=0),)}, "a share of 0"),
+        (CAGE, {"name": "two words"}, "called 'two words'"),
+        (CAGE, {"name": ""}, "called ''"),
+        (CAGE, {"diameter_angst": -3}, "diameter_angst: -3"),
+        (CAGE, {"share": -1}, "share: -1"),
+        (CAGE, {"state": -1}, "state: -1"),
+        (CAGE, {"sheet_angst": 0}, "sheet_angst: 0"),
+        (Microscope(), {"voltage_kv": -300}, "voltage_kv: -300"),
+        (Microscope(), {"amplitude_contrast": 7}, "amplitude_contrast: 7"),
+        (Microscope(), {"b_factor_angst2": -1}, "b_factor_angst2: -1"),
+        (Microscope(), {"spherical_aberration_mm": NAN}, "aberration_mm: nan"),
+        (drawn(), {"film": "gold"}, "gold, and its edge, None"),
+        (drawn(1, defect="gold"), {"film": None}, "None, and its edge, FilmEdge"),
+    ],
+)
+def test_nonsense_is_refused_by_name_and_value(
+    one: Any,  # noqa: ANN401
+    wrong: dict[str, object],
+    said: str,
+) -> None:
+    with pytest.raises(BadSettings, match=said):
+        replace(one, **wrong)

@@ -219,3 +219,6 @@ def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:
         draw_timetable(**({"count": 4} | wrong))  # type: ignore[arg-type]
     with pytest.raises(BadSettings):
         Timing(exposures_per_hour=0)
+    for name in ("stage_s", "square_s", "refill_s", "refill_every_h", "shots_per_hole"):
+        with pytest.raises(BadSettings, match=f"{name}: -1 cannot be"):
+            Timing(**{name: -1})

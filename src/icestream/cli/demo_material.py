@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -76,6 +75,7 @@ def find_material(data: Path) -> list[Material]:
 def simulate_material(folder: Path, *, count: int) -> Material:
     """Simulate an acquisition in a folder, with a bar."""
     from icestream.cli.output import progress_bar
+    from icestream.cli.simulate import usual_workers
     from icestream.simulate import simulate_acquisition, usual_acquisition
 
     bar, task = progress_bar("Simulating micrographs", count, has_begun=False)
@@ -89,7 +89,7 @@ def simulate_material(folder: Path, *, count: int) -> Material:
         files = simulate_acquisition(
             folder,
             acquisition,
-            workers=min(os.cpu_count() or 1, count),
+            workers=usual_workers("cpu", count),
             on_delivered=delivered,
         )
     recipe = acquisition.recipes[0]

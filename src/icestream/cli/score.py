@@ -19,6 +19,7 @@ from icestream.report.results import ExposureResult, SessionResults, Standing
 from icestream.simulate.score import Found, Score, score_acquisition
 from icestream.simulate.score.values import Outcome
 from icestream.simulate.truth import TRUTH_NAME, read_truth
+from icestream.streaming.control import ServiceState
 from icestream.streaming.plan import Plan
 from icestream.streaming.reader import LedgerReader
 from icestream.streaming.records import decode
@@ -41,8 +42,8 @@ def score_command(
     """Compare a session with the truth of a simulated acquisition.
 
     Says which exposures are lost or doubled, how far CTF fits and picks are off, and
-    which verdicts are wrong. Works while the session and the acquisition go on; an
-    exposure that has not arrived yet then counts as lost.
+    which verdicts are wrong. Works while the session and the acquisition go on; what
+    was taken after all that a running session has seen is still to come.
 
     Files are found by their paths, from the end: grid2/x.mrc is another exposure than
     grid1/x.mrc, wherever they were copied to. Pixel size, shape and voltage tell the
@@ -80,6 +81,7 @@ def score_session(session: Session, truth_path: Path) -> Score:
     LedgerUnusable
         The session has no ledger yet, or it cannot be read.
     """
+    goes_on = session.service().state is not ServiceState.STOPPED
     truth = read_truth(truth_path)
     reader = session.read()
     try:
@@ -87,7 +89,7 @@ def score_session(session: Session, truth_path: Path) -> Score:
     finally:
         reader.close()
     root = truth_path.resolve().parent.as_posix()
-    score = score_acquisition(truth, found, root=root)
+    score = score_acquisition(truth, found, root=root, goes_on=goes_on)
     if found and truth.exposures and not score.items.seen:
         raise BadSettings(
             f"{session.folder} has no exposure in common with {truth_path}: "

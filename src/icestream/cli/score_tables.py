@@ -87,6 +87,7 @@ def _items(items: ItemScore) -> Table:
     table.add_row("with a spoilt file", f"{items.spoilt:,}")
     named: tuple[tuple[str, Sequence[str]], ...] = (
         ("lost", items.lost),
+        ("to come", items.to_come),
         ("doubled", items.doubled),
         ("in two folders, both used", items.copied),
         ("failed", items.failed),
@@ -111,6 +112,10 @@ def _ctf(good: CtfScore | None, whole: CtfScore) -> Table:
         ("right to 1 %", lambda one: _percent(one.within_1_percent)),
         ("astigmatism error *, Å", lambda one: _spread(one.astigmatism_angst, ",.0f")),
         ("angle error *, degrees", lambda one: _spread(one.angle_deg, ".1f")),
+        (
+            "phase shift error *, degrees",
+            lambda one: _spread(one.phase_shift_deg, ".1f"),
+        ),
         ("defocus error / standard error", lambda one: _number(one.defocus_pull_rms)),
         ("angle error / standard error", lambda one: _number(one.angle_pull_rms)),
     )

@@ -23,7 +23,7 @@ from icestream.simulate.layouts import LayoutName, Output
 from icestream.simulate.mixture import MOST_STATES
 from icestream.simulate.studio import Device, DeviceChoice, chosen_device
 
-__all__ = ["share_of", "simulate_command"]
+__all__ = ["share_of", "simulate_command", "usual_workers"]
 
 _SPECIMEN, _MICROSCOPE = "Specimen", "Microscope"
 _FILES, _PACE = "Files", "Faults and pace"
@@ -53,7 +53,7 @@ def simulate_command(
         Path, typer.Argument(metavar="OUT_DIR", help="Where to; made if absent.")
     ],
     count: Annotated[int, typer.Option(min=1, help="How many exposures.")] = 20,
-    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -295,7 +295,7 @@ def simulate_command(
         images = simulate_acquisition(
             out_dir,
             acquisition,
-            workers=workers or _usual_workers(chosen, count),
+            workers=workers or usual_workers(chosen, count),
             device=chosen,
             metadata_folder=metadata_dir,
             speed=speed,
@@ -312,9 +312,13 @@ def _rates(faults: str) -> FaultRates:
     return FaultRates.in_all(share_of(faults))
 
 
-def _usual_workers(device: Device, count: int) -> int:
-    """One for each CPU; processes that share a GPU only get in each other's way."""
-    return 1 if device == "cuda" else min(os.cpu_count() or 1, count)
+def usual_workers(device: Device, count: int) -> int:
+    """Return how many processes take so many exposures.
+
+    One for each CPU that this process may use; those that share a GPU only get in each
+    other's way.
+    """
+    return 1 if device == "cuda" else min(len(os.sched_getaffinity(0)), count)
 
 
 def _shape(size: str) -> tuple[int, int]:

@@ -6,7 +6,6 @@ the same whoever takes it. Images are taken in a hidden folder, and delivered in
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import math
 from contextlib import closing
@@ -17,13 +16,20 @@ import numpy as np
 
 from icestream.domain.errors import BadSettings
 from icestream.engines.fourier import quick_even_side
+from icestream.simulate.bounds import check_number
 from icestream.simulate.courier import Courier
 from icestream.simulate.crew import take_all
 from icestream.simulate.focus import FocusPlan
 from icestream.simulate.layouts import LayoutName, Output, finer_by, make_layout
 from icestream.simulate.potential import potential_volume, projected_potential
 from icestream.simulate.projection import Projector
-from icestream.simulate.studio import DeviceChoice, Studio, chosen_device
+from icestream.simulate.studio import (
+    DeviceChoice,
+    Studio,
+    chosen_device,
+    draw_camera,
+    one_thread,
+)
 from icestream.simulate.timetable import FaultRates, Timing, draw_timetable
 from icestream.simulate.truth import TRUTH_NAME, TruthWriter
 
@@ -44,6 +50,13 @@ _BOX_DIAMETERS = 1.3
 _LEAST_BOX_PX = 4
 # The padded transform of a volume of 800 px takes 16 GB; of a plane, of 8000 px, 1 GB.
 _MOST_BOX_PX, _MOST_FLAT_BOX_PX = 800, 8_000
+# Of 255 and 65,535 counts, with room for noise; one in each of 40 raw frames.
+_MOST_ELECTRONS_PER_PX: dict[Output, float] = {
+    "tiff": 220.0,
+    "mrc": 220.0,
+    "eer": 40.0,
+    "micrograph": 40_000.0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,6 +90,11 @@ class Acquisition:
         What is done to the files.
     seed
         The same seed and values give the same files on the same kind of device.
+
+    Raises
+    ------
+    BadSettings
+        Values that cannot be, do not fit each other or the kind of file.
     """
 
     recipes: tuple[Recipe, ...]
@@ -93,24 +111,66 @@ class Acquisition:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = {len(one.species) for one in self.recipes}
-        shapes = {one.shape for one in self.recipes}
-        if counts != {len(self.atoms)} or len(shapes) != 1:
-            raise BadSettings(
-                f"{len(self.recipes)} recipes and {len(self.atoms)} structures do not "
-                "fit each other.",
-                hint="Give one recipe a grid, all of one shape, and one structure for "
-                "each species.",
-            )
-        if self.output == "eer" and shapes != {(4096, 4096)}:
+        check_number("count", self.count, least=1)
+        check_number("defect_share", self.defect_share, least=0, most=1)
+        if self.seed < 0:
+            raise BadSettings(f"seed: {self.seed} cannot be.", hint="Give 0 or more.")
+        self._check_recipes()
+        if self.output == "eer" and self.recipes[0].shape != (4096, 4096):
             raise BadSettings(
                 f"No reader knows an EER movie of {self.recipes[0].shape} px.",
                 hint="Falcon cameras have 4096 x 4096 px: give that size.",
             )
+        self._check_super_resolution()
         self._check_gain()
         for recipe in self.recipes:
             for species, atoms in zip(recipe.species, self.atoms, strict=True):
                 _check_box(species, atoms, recipe.pixel_size_angst)
+        for one in self.recipes:
+            self._check_counts(one)
+
+    def _check_recipes(self) -> None:
+        kinds = {one.species for one in self.recipes}
+        shapes = {one.shape for one in self.recipes}
+        if len(kinds) != 1 or len(shapes) != 1:
+            raise BadSettings(
+                f"{len(self.recipes)} recipes with {len(shapes)} shapes, "
+                f"{sorted(shapes)}, and {len(kinds)} mixtures of species do not fit "
+                "each other.",
+                hint="Give one recipe a grid, all of one shape and with one mixture.",
+            )
+        species = len(self.recipes[0].species)
+        if species != len(self.atoms):
+            raise BadSettings(
+                f"{len(self.atoms)} structures do not fit {species} species.",
+                hint="Give one structure for each species.",
+            )
+
+    def _check_super_resolution(self) -> None:
+        can_be = (1, 2) if self.output in ("tiff", "mrc") else (1,)
+        if self.super_resolution not in can_be:
+            raise BadSettings(
+                f"Files of the kind {self.output} with super-resolution "
+                f"{self.super_resolution} cannot be.",
+                hint="It is 1, or 2 for tiff and mrc movies.",
+            )
+
+    def _check_counts(self, recipe: Recipe) -> None:
+        pixel_angst = recipe.pixel_size_angst
+        pixel_angst /= finer_by(self.output, self.super_resolution)
+        is_movie = self.output != "micrograph"
+        frames = recipe.frame_count if is_movie else 1
+        electrons = recipe.dose_e_per_angst2 * pixel_angst**2 / frames
+        most = _MOST_ELECTRONS_PER_PX[self.output]
+        if electrons > most:
+            raise BadSettings(
+                f"{recipe.dose_e_per_angst2:g} e/Å2 over {recipe.frame_count} frame"
+                f"{'s' * (recipe.frame_count > 1)} on pixels of {pixel_angst:g} Å are "
+                f"{electrons:,.0f} electrons a pixel"
+                f"{' and frame' * is_movie}: {self.output} files hold {most:,.0f}.",
+                hint=f"Give {'more frames, ' * is_movie}a lower dose or smaller "
+                "pixels.",
+            )
 
     def _check_gain(self) -> None:
         if self.is_gain_applied and self.output not in ("tiff", "mrc"):
@@ -173,11 +233,16 @@ def simulate_acquisition(
     ------
     BadSettings
         The folder holds an acquisition already, there is no such device, the layout
-        has no metadata, or their folder is not empty.
+        has no metadata, their folder is not empty, or no worker or no speed.
     DiskFull, FolderUnavailable
         A file could not be written.
+    SessionError
+        A worker was ended from outside.
     """
     chosen = chosen_device(device)
+    check_number("workers", workers, least=1)
+    if speed is not None:
+        check_number("speed", speed, above=0)
     _check_folders(folder, metadata_folder, acquisition)
     beside = metadata_folder or folder
     entries = draw_timetable(
@@ -188,7 +253,8 @@ def simulate_acquisition(
         plans=[_plan(one) for one in acquisition.recipes],
         seed=acquisition.seed,
     )
-    studio = _studio(folder, acquisition, entries, chosen)
+    with one_thread():
+        studio = _studio(folder, acquisition, entries, chosen)
     courier = Courier(
         folder,
         metadata_folder=beside,
@@ -252,12 +318,20 @@ def _check_new(folder: Path) -> None:
 def _studio(
     folder: Path, acquisition: Acquisition, entries: Sequence[Entry], device: Device
 ) -> Studio:
+    camera, gain = draw_camera(
+        acquisition.output,
+        acquisition.recipes[0].shape,
+        super_resolution=acquisition.super_resolution,
+        seed=acquisition.seed,
+        device=device,
+    )
     return Studio(
         staging=folder / _STAGING,
         recipes=acquisition.recipes,
         projectors=_projectors(acquisition),
         output=acquisition.output,
-        super_resolution=acquisition.super_resolution,
+        camera=camera,
+        gain=gain,
         is_gain_applied=acquisition.is_gain_applied,
         layout=make_layout(
             acquisition.layout,
@@ -298,7 +372,6 @@ def _projectors(acquisition: Acquisition) -> tuple[tuple[Projector, ...], ...]:
     )
 
 
-@functools.lru_cache(maxsize=2)
 def _projector(atoms: Atoms, pixel_size_angst: float, *, is_flat: bool) -> Projector:
     box_px = _box_px(atoms, pixel_size_angst)
     compute = projected_potential if is_flat else potential_volume

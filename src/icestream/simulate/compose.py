@@ -53,11 +53,12 @@ _BATCH = 32
 _ROWS = 32
 # What the margin is wide enough for: delocalisation of this spacing.
 _FINEST_ANGST = 3.0
+_LATTICE = 9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ComposedScene:
-    """A scene, and where in its image something other than ice is.
+    """A scene, and what of it is known only now.
 
     Parameters
     ----------
@@ -65,10 +66,13 @@ class ComposedScene:
         For `icestream.simulate.render.render_frames`.
     mask
         ``(h, w)`` bool: film or contaminants, in frame 0.
+    thickness_angst
+        ``(9, 9)`` of the ice at places from the first to the last pixel, Å.
     """
 
     scene: Scene
     mask: Tensor
+    thickness_angst: Tensor
 
 
 def compose_scene(
@@ -131,7 +135,17 @@ def compose_scene(
             ice=imaging.ice(scale),
         ),
         mask=mask,
+        thickness_angst=_at_lattice(thickness[rows, columns]),
     )
+
+
+def _at_lattice(image: Tensor) -> Tensor:
+    """Return the pixels next to even places from the first to the last."""
+    rows, columns = (
+        torch.linspace(0, side - 1, _LATTICE, dtype=torch.float64).round().long()
+        for side in image.shape
+    )
+    return image[rows.to(image.device)[:, None], columns.to(image.device)]
 
 
 def _margin_px(exposure: Exposure, recipe: Recipe) -> int:
@@ -256,23 +270,19 @@ def _thickness(
 ) -> Tensor:
     """Thickness on the canvas; its middle is not the image's, which is put right."""
     pixel_angst = recipe.pixel_size_angst
-    off_angst = tuple(
-        (margin_px + side_px / 2 - whole_px / 2) * pixel_angst
+    height, width = recipe.shape
+    off_y, off_x = (
+        margin_px + side_px / 2 - whole_px / 2
         for side_px, whole_px in zip(recipe.shape, canvas, strict=True)
     )
-    wedge_angst = tuple(
-        change * whole_px / side_px
-        for change, whole_px, side_px in zip(
-            exposure.wedge_angst, canvas, recipe.shape, strict=True
-        )
-    )
+    slope_y, slope_x = exposure.wedge_angst[0] / height, exposure.wedge_angst[1] / width
     return ice_thickness_map(
         canvas,
         pixel_size_angst=pixel_angst,
-        thickness_angst=exposure.thickness_angst,
-        wedge_angst=(wedge_angst[0], wedge_angst[1]),
+        thickness_angst=exposure.thickness_angst - slope_y * off_y - slope_x * off_x,
+        wedge_angst=(slope_y * canvas[0], slope_x * canvas[1]),
         meniscus_angst=exposure.meniscus_angst,
-        hole_centre_angst=(off_angst[0], off_angst[1]),
+        hole_centre_angst=(off_y * pixel_angst, off_x * pixel_angst),
         device=device,
     )
 

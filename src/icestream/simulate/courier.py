@@ -212,7 +212,7 @@ class Courier:
             faults.rewrite(target, source=own)
 
     def _write_gain(self) -> None:
-        gain, output = self._studio.gain(), self._studio.output
+        gain, output = self._studio.gain, self._studio.output
         if gain is None or output == "micrograph" or not self._has_gain:
             return
         recipe = self._studio.recipes[0]

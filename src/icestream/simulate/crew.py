@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import platform
 import signal
 import threading
 from collections import deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
-import torch
-import torch.multiprocessing
+from icestream.domain.errors import SessionError
+from icestream.simulate.handover import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from multiprocessing.connection import Connection
+    from pathlib import Path
 
     from icestream.simulate.studio import Studio, Taken
     from icestream.simulate.timetable import Entry
@@ -30,6 +33,7 @@ _KEPT_BYTES = (1 << 28, 1 << 25)  # glibc before 2.35 refuses the first
 
 # The studio of a worker process; each takes one image at a time.
 _OWN: list[Studio] = []
+_SHARED = ".shared"
 
 
 def take_all(
@@ -40,7 +44,7 @@ def take_all(
     Parameters
     ----------
     studio
-        Where; each process has its own.
+        Where; each process has its own. With several, this one lets go of its volumes.
     entries
         Which.
     workers
@@ -50,33 +54,56 @@ def take_all(
     ------
     Entry, Taken
         In order.
+
+    Raises
+    ------
+    DiskFull, FolderUnavailable
+        A file could not be written.
+    SessionError
+        A process was ended from outside.
     """
     if workers == 1:
         for entry in entries:
             yield entry, studio.take(entry)
         return
-    studio.share_memory()
-    with _hired(studio, workers) as pool:
-        waiting: deque[tuple[Entry, Future[Taken]]] = deque()
-        for entry in entries:
-            with _ctrl_c_blocked():
-                waiting.append((entry, pool.submit(_take, entry)))
-            if len(waiting) >= 2 * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
+    shared = studio.staging / _SHARED
+    pack(studio, shared)
+    studio.let_go()
+    try:
+        with _hired(shared, workers) as pool:
+            yield from _taken(pool, entries, ahead=2 * workers)
+    except BrokenProcessPool as error:
+        raise SessionError(
+            f"One of {workers} processes that take images was ended, probably for "
+            "want of memory.",
+            hint="Use fewer workers, or smaller images.",
+        ) from error
+
+
+def _taken(
+    pool: Executor, entries: Sequence[Entry], *, ahead: int
+) -> Iterator[tuple[Entry, Taken]]:
+    """Give out so many entries ahead of the one that is waited for."""
+    waiting: deque[tuple[Entry, Future[Taken]]] = deque()
+    for entry in entries:
+        with _ctrl_c_blocked():
+            waiting.append((entry, pool.submit(_take, entry)))
+        if len(waiting) >= ahead:
             first, future = waiting.popleft()
             yield first, future.result()
+    while waiting:
+        first, future = waiting.popleft()
+        yield first, future.result()
 
 
 @contextmanager
-def _hired(studio: Studio, workers: int) -> Iterator[Executor]:
+def _hired(shared: Path, workers: int) -> Iterator[Executor]:
     """Give processes that end with their work, or at once where something goes wrong.
 
     Ctrl-C comes to all processes of a terminal. It is this one's to act on it: the
     others end when their end of a pipe says that this one has let go, or has died.
     """
-    context = torch.multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     resource_tracker.ensure_running()  # or it would undo what blocks Ctrl-C
     with (
@@ -86,7 +113,7 @@ def _hired(studio: Studio, workers: int) -> Iterator[Executor]:
             workers,
             mp_context=context,
             initializer=_move_in,
-            initargs=(studio, theirs),
+            initargs=(shared, theirs),
         ) as pool,
     ):
         try:
@@ -106,11 +133,10 @@ def _ctrl_c_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _move_in(studio: Studio, parent: Connection) -> None:
+def _move_in(shared: Path, parent: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     keep_memory()
-    _OWN.append(studio)
+    _OWN.append(unpack(shared))
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 

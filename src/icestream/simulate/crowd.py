@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import KDTree
 
+from icestream.domain.errors import BadSettings
+from icestream.simulate.bounds import check_number
 from icestream.simulate.orientations import draw_orientations, on_tilted_stage
 
 if TYPE_CHECKING:
@@ -45,6 +47,11 @@ class Species:
     sheet_angst
         Thickness of what lies flat at a surface of the ice (denatured protein), Å: it
         is seen along its z axis, from above or below. ``None`` for a particle.
+
+    Raises
+    ------
+    BadSettings
+        A value that cannot be.
     """
 
     name: str
@@ -53,6 +60,18 @@ class Species:
     share: float = 1.0
     preference: ViewPreference | None = None
     sheet_angst: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name.split() != [self.name]:
+            raise BadSettings(
+                f"A species called {self.name!r} cannot be.",
+                hint="Give it a name without white space.",
+            )
+        check_number("diameter_angst", self.diameter_angst, above=0)
+        check_number("state", self.state, least=0)
+        check_number("share", self.share, least=0)
+        if self.sheet_angst is not None:
+            check_number("sheet_angst", self.sheet_angst, above=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

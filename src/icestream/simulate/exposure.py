@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.bounds import check_number, check_range
 from icestream.simulate.crowd import FieldParticles, Species, draw_particles
 from icestream.simulate.film import ContaminantKind, FilmEdge
 from icestream.simulate.motion import MotionField, simulate_motion
@@ -91,6 +92,11 @@ class Recipe:
         index.
     phase_shift_range_deg
         Of a phase plate at a fresh place, and when it is moved on; (0, 0) for none.
+
+    Raises
+    ------
+    BadSettings
+        A value that cannot be, or two species of one name and state.
     """
 
     shape: tuple[int, int]
@@ -109,26 +115,44 @@ class Recipe:
     phase_shift_range_deg: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        fine = (
-            min(self.shape) >= 64
-            and 0 < self.pixel_size_angst < math.inf
-            and 0 < self.dose_e_per_angst2 <= MOST_DOSE_E_PER_ANGST2
-            and self.frame_count >= 1
-            and self.particle_count >= 0
+        for side_px in self.shape:
+            check_number("shape", side_px, least=64)
+        check_number("pixel_size_angst", self.pixel_size_angst, above=0)
+        check_number(
+            "dose_e_per_angst2",
+            self.dose_e_per_angst2,
+            above=0,
+            most=MOST_DOSE_E_PER_ANGST2,
         )
-        if not fine:
+        check_number("frame_count", self.frame_count, least=1)
+        check_number("particle_count", self.particle_count, least=0)
+        check_range("defocus_range_angst", self.defocus_range_angst, least=0)
+        check_range("astigmatism_range_angst", self.astigmatism_range_angst, least=0)
+        check_range("ice_range_angst", self.ice_range_angst, above=0)
+        check_number("touching_share", self.touching_share, least=0, most=1)
+        check_number(
+            "tilt_deg", self.tilt_deg, least=-MOST_TILT_DEG, most=MOST_TILT_DEG
+        )
+        check_number("tilt_axis_deg", self.tilt_axis_deg)
+        phases = self.phase_shift_range_deg
+        check_range("phase_shift_range_deg", phases, least=0, most=180)
+        self._check_species()
+        self._check_room()
+
+    def _check_species(self) -> None:
+        names = [(one.name, one.state) for one in self.species]
+        twice = [one for one in names if names.count(one) > 1]
+        if twice:
             raise BadSettings(
-                f"Exposures of {self.shape[1]} x {self.shape[0]} px with "
-                f"{self.frame_count} frames of {self.dose_e_per_angst2:g} e/Å2 in all "
-                f"and {self.particle_count} particles cannot be simulated.",
-                hint="Both sides are 64 px or more; pixel, dose and frames above 0, "
-                f"the dose {MOST_DOSE_E_PER_ANGST2:g} e/Å2 at most.",
+                f"Two species are called {twice[0][0]}, state {twice[0][1]}.",
+                hint="Give each a name or a state of its own.",
             )
-        if not abs(self.tilt_deg) <= MOST_TILT_DEG:
+        if names and not sum(one.share for one in self.species):
             raise BadSettings(
-                f"A stage cannot be tilted by {self.tilt_deg:g} degrees.",
-                hint=f"It goes from {-MOST_TILT_DEG:g} to {MOST_TILT_DEG:g}.",
+                "All species have a share of 0.", hint="Give one of them more, or none."
             )
+
+    def _check_room(self) -> None:
         room = self._room()
         if self.particle_count > max(_MOST_CROWDED * room, _FEW_PARTICLES):
             raise BadSettings(
@@ -176,6 +200,11 @@ class Exposure:
         Of the electrons that should have come, 1 where nothing is wrong.
     defect
         Why it should be rejected; ``None`` for a good one.
+
+    Raises
+    ------
+    BadSettings
+        A film without an edge, or an edge without a film.
     """
 
     number: int
@@ -192,6 +221,13 @@ class Exposure:
     motion: MotionField
     dose_share: float
     defect: Defect | None
+
+    def __post_init__(self) -> None:
+        if (self.film is None) != (self.film_edge is None):
+            raise BadSettings(
+                f"A film, {self.film}, and its edge, {self.film_edge}, do not agree.",
+                hint="Give both, or neither.",
+            )
 
 
 def draw_exposure(

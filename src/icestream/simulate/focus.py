@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icestream.domain.errors import BadSettings
+from icestream.simulate.bounds import check_range
 from icestream.simulate.streams import Purpose, stream
 
 __all__ = ["Focus", "FocusPlan", "draw_focus"]
@@ -39,20 +39,16 @@ class FocusPlan:
     Raises
     ------
     BadSettings
-        A range that falls, or a phase outside 0 to 180 degrees.
+        A range that falls, a defocus below 0, or a phase outside 0 to 180 degrees.
     """
 
     defocus_range_angst: tuple[float, float] = (8_000.0, 22_000.0)
     phase_shift_range_deg: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        nearest, farthest = self.defocus_range_angst
-        low, high = self.phase_shift_range_deg
-        if nearest > farthest or not 0 <= low <= high <= 180:
-            raise BadSettings(
-                f"Exposures cannot be taken by {self}.",
-                hint="Ranges rise, and phases lie from 0 to 180 degrees.",
-            )
+        check_range("defocus_range_angst", self.defocus_range_angst, least=0)
+        phases = self.phase_shift_range_deg
+        check_range("phase_shift_range_deg", phases, least=0, most=180)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

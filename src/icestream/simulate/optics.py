@@ -22,6 +22,7 @@ from icestream.domain.units import (
     electron_wavelength_angst,
 )
 from icestream.engines.ctf import aberration_phase_rad, constant_phase_rad
+from icestream.simulate.bounds import check_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,11 @@ class Microscope:
     b_factor_angst2
         Of all that is not modelled (stage, magnetic noise): amplitudes fall with
         exp(-B g² / 4), Å2.
+
+    Raises
+    ------
+    BadSettings
+        A value that cannot be.
     """
 
     voltage_kv: float = 300.0
@@ -57,6 +63,18 @@ class Microscope:
     energy_spread_ev: float = 0.35
     illumination_mrad: float = 0.01
     b_factor_angst2: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_number("voltage_kv", self.voltage_kv, above=0)
+        check_number("spherical_aberration_mm", self.spherical_aberration_mm)
+        check_number("amplitude_contrast", self.amplitude_contrast, least=0, most=1)
+        for name in (
+            "chromatic_aberration_mm",
+            "energy_spread_ev",
+            "illumination_mrad",
+            "b_factor_angst2",
+        ):
+            check_number(name, getattr(self, name), least=0)
 
     @property
     def focal_spread_angst(self) -> float:

@@ -72,9 +72,9 @@ class Projector:
         pad = _padded_plane if volume.ndim == 2 else _padded_spectrum
         self._spectrum = pad(volume, self._padded_px)
 
-    def share_memory(self) -> None:
-        """Let other processes on this machine use the volume without a copy."""
-        self._spectrum.share_memory_()  # type: ignore[no-untyped-call]
+    def let_go(self) -> None:
+        """Forget the volume, once other processes have it; it projects nothing then."""
+        self._spectrum = self._spectrum.new_empty(0)
 
     def move_to(self, device: torch.device | str) -> None:
         """Move the volume to a device, where it stays."""

@@ -5,7 +5,7 @@ A studio is sent to the processes that work in it, so it holds nothing but data.
 
 from __future__ import annotations
 
-import functools
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -15,10 +15,9 @@ import torch
 from icestream.domain.errors import BadSettings
 from icestream.io import guarding_writes
 from icestream.simulate.camera import Camera
-from icestream.simulate.compose import compose_scene
+from icestream.simulate.compose import ComposedScene, compose_scene
 from icestream.simulate.detector import CountingResponse
 from icestream.simulate.exposure import Exposure, Recipe, draw_exposure
-from icestream.simulate.ice import ice_thickness_map
 from icestream.simulate.outputs import finer_by
 from icestream.simulate.recording import Recorder
 from icestream.simulate.sensor import Sensor, flat_field_gain, simulate_sensor
@@ -26,6 +25,7 @@ from icestream.simulate.streams import Purpose, torch_stream
 from icestream.simulate.truth import ExposureTruth
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,12 +37,20 @@ if TYPE_CHECKING:
     from icestream.simulate.projection import Projector
     from icestream.simulate.timetable import Entry
 
-__all__ = ["Device", "DeviceChoice", "Studio", "Taken", "chosen_device"]
+__all__ = [
+    "Device",
+    "DeviceChoice",
+    "Studio",
+    "Taken",
+    "chosen_device",
+    "draw_camera",
+    "one_thread",
+]
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
-_LATTICE, _MASK_PARTS = 9, 32
+_MASK_PARTS = 32
 _COMA_MRAD_PER_UM = 0.016  # axial coma that a beam shift brings
 _FLAT_ELECTRONS_PER_PX = 400.0
 
@@ -69,6 +77,63 @@ def chosen_device(choice: DeviceChoice) -> Device:
     return "cuda" if has_gpu and choice != "cpu" else "cpu"
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute in one thread, in which sums and draws have one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def draw_camera(
+    output: Output,
+    shape: tuple[int, int],
+    *,
+    super_resolution: int,
+    seed: int,
+    device: Device,
+) -> tuple[Camera, Tensor | None]:
+    """Draw the camera of an acquisition, the same on each kind of device.
+
+    Parameters
+    ----------
+    output
+        Corrected micrographs need no sensor.
+    shape
+        ``(h, w)`` of the recipes.
+    super_resolution, seed
+        As `Acquisition` has them.
+    device
+        Where both lie.
+
+    Returns
+    -------
+    Camera, Tensor or None
+        And the gain reference as it was measured, where there is a sensor.
+    """
+    response = CountingResponse()
+    if output == "micrograph":
+        return Camera(response=response, sensor=None), None
+    finer = finer_by(output, super_resolution)
+    sensor = simulate_sensor(
+        (shape[0] * finer, shape[1] * finer),
+        generator=torch_stream(seed, Purpose.SENSOR),
+    )
+    gain = flat_field_gain(
+        sensor,
+        electrons_per_px=_FLAT_ELECTRONS_PER_PX,
+        generator=torch_stream(seed, Purpose.FLAT_FIELD),
+    )
+    parts = {one.name: getattr(sensor, one.name).to(device) for one in fields(sensor)}
+    camera = Camera(
+        response=response, sensor=Sensor(**parts), super_resolution=super_resolution
+    )
+    return camera, gain.to(device)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Taken:
     """An exposure that was taken: its truth, and the files beside its image."""
@@ -89,8 +154,10 @@ class Studio:
         One recipe for each grid, and a projector for each of its species.
     output
         What is made.
-    super_resolution
-        1 or 2.
+    camera
+        Takes all of them.
+    gain
+        Reference as it was measured; ``None`` for micrographs.
     is_gain_applied
         Frames are multiplied by the gain reference.
     layout
@@ -105,7 +172,8 @@ class Studio:
     recipes: tuple[Recipe, ...]
     projectors: tuple[tuple[Projector, ...], ...]
     output: Output
-    super_resolution: int
+    camera: Camera
+    gain: Tensor | None
     is_gain_applied: bool
     layout: Layout
     seed: int
@@ -114,37 +182,28 @@ class Studio:
     @property
     def finer(self) -> int:
         """Pixels of a frame for each of the recipe, along an axis."""
-        return finer_by(self.output, self.super_resolution)
+        return finer_by(self.output, self.camera.super_resolution)
 
-    def share_memory(self) -> None:
-        """Let processes on this machine use the volumes without a copy."""
-        for one in {id(p): p for row in self.projectors for p in row}.values():
-            one.move_to("cpu")
-            one.share_memory()
-
-    def sensor(self) -> Sensor | None:
-        """Return the sensor of all movies; corrected micrographs need none."""
-        if self.output == "micrograph":
-            return None
-        height, width = self.recipes[0].shape
-        size = (height * self.finer, width * self.finer)
-        return _sensor(size, self.seed, self.device)
-
-    def gain(self) -> Tensor | None:
-        """Return the measured gain reference; none where there is no sensor."""
-        sensor = self.sensor()
-        if sensor is None:
-            return None
-        return _gain(tuple(sensor.sensitivity.shape), self.seed, self.device)
+    def let_go(self) -> None:
+        """Forget the volumes, once other processes have them; nothing is taken then."""
+        for row in self.projectors:
+            for one in row:
+                one.let_go()
 
     def take(self, entry: Entry) -> Taken:
         """Take an exposure; its image and what stands beside it lie in `staging` then.
+
+        In one thread: the order of sums and draws would differ with their number.
 
         Raises
         ------
         DiskFull, FolderUnavailable
             A file could not be written.
         """
+        with one_thread():
+            return self._take(entry)
+
+    def _take(self, entry: Entry) -> Taken:
         recipe = self._recipe_of(entry)
         exposure = draw_exposure(
             recipe,
@@ -172,14 +231,14 @@ class Studio:
             composed=composed,
             exposure=exposure,
             recipe=recipe,
-            camera=self._camera(),
+            camera=self.camera,
             output=self.output,
-            gain=self.gain() if self.is_gain_applied else None,
+            gain=self.gain if self.is_gain_applied else None,
             taken_at=entry.taken_at,
             generator=generator,
         )
         told = recorder.write(path)
-        truth = self._truth(entry, exposure, recipe, composed.mask)
+        truth = self._truth(entry, exposure, recipe, composed)
         beside = self.layout.write_companions(self.staging, entry, truth, told)
         return Taken(truth, tuple(beside))
 
@@ -189,18 +248,15 @@ class Studio:
         factor = entry.ice_factor
         return replace(recipe, ice_range_angst=(low * factor, high * factor))
 
-    def _camera(self) -> Camera:
-        return Camera(
-            response=CountingResponse(),
-            sensor=self.sensor(),
-            super_resolution=self.super_resolution,
-        )
-
     def _truth(
-        self, entry: Entry, exposure: Exposure, recipe: Recipe, mask: torch.Tensor
+        self,
+        entry: Entry,
+        exposure: Exposure,
+        recipe: Recipe,
+        composed: ComposedScene,
     ) -> ExposureTruth:
         optics, microscope = exposure.optics, recipe.microscope
-        _, motion_angst = exposure.motion.lattice(side=_LATTICE)
+        _, motion_angst = exposure.motion.lattice()
         return ExposureTruth(
             number=entry.number,
             file=self.layout.image(entry).as_posix(),
@@ -227,30 +283,11 @@ class Studio:
             tilt_axis_deg=optics.tilt_axis_deg,
             beam_tilt_x_mrad=optics.beam_tilt_x_mrad,
             beam_tilt_y_mrad=optics.beam_tilt_y_mrad,
-            thickness_angst=_thickness_lattice(exposure, recipe),
+            thickness_angst=composed.thickness_angst.cpu().numpy(),
             motion_angst=motion_angst.astype(np.float32),
-            masked=_shares(mask),
+            masked=_shares(composed.mask),
             particles=exposure.particles,
         )
-
-
-@functools.lru_cache(maxsize=2)
-def _sensor(shape: tuple[int, int], seed: int, device: Device) -> Sensor:
-    """Return the same sensor, whatever the device."""
-    sensor = simulate_sensor(shape, generator=torch_stream(seed, Purpose.SENSOR))
-    return Sensor(
-        **{one.name: getattr(sensor, one.name).to(device) for one in fields(sensor)}
-    )
-
-
-@functools.lru_cache(maxsize=2)
-def _gain(shape: tuple[int, int], seed: int, device: Device) -> Tensor:
-    reference = flat_field_gain(
-        _sensor(shape, seed, "cpu"),
-        electrons_per_px=_FLAT_ELECTRONS_PER_PX,
-        generator=torch_stream(seed, Purpose.FLAT_FIELD),
-    )
-    return reference.to(device)
 
 
 def _with_coma(exposure: Exposure, entry: Entry) -> Optics:
@@ -260,19 +297,6 @@ def _with_coma(exposure: Exposure, entry: Entry) -> Optics:
         beam_tilt_x_mrad=_COMA_MRAD_PER_UM * x_um,
         beam_tilt_y_mrad=_COMA_MRAD_PER_UM * y_um,
     )
-
-
-def _thickness_lattice(exposure: Exposure, recipe: Recipe) -> NDArray[np.float32]:
-    """``(9, 9)`` thickness from the first to the last pixel, Å."""
-    height, width = recipe.shape
-    pixel_angst = max(height, width) * recipe.pixel_size_angst / (_LATTICE - 1)
-    return ice_thickness_map(
-        (_LATTICE, _LATTICE),
-        pixel_size_angst=pixel_angst,
-        thickness_angst=exposure.thickness_angst,
-        wedge_angst=exposure.wedge_angst,
-        meniscus_angst=exposure.meniscus_angst,
-    ).numpy()
 
 
 def _shares(mask: torch.Tensor) -> NDArray[np.float32]:

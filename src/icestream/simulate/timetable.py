@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.bounds import check_number
 from icestream.simulate.exposure import Defect
 from icestream.simulate.focus import FocusPlan, draw_focus
 from icestream.simulate.places import find_place
@@ -162,15 +163,12 @@ class Timing:
     refill_s: float = 900.0
 
     def __post_init__(self) -> None:
-        counts = (self.shots_per_hole, self.holes_per_cluster, self.holes_per_square)
-        times = [self.exposures_per_hour, self.stage_s, self.square_s]
-        times += [self.refill_every_h, self.refill_s]
-        is_finite = all(map(math.isfinite, times))
-        if not (is_finite and self.exposures_per_hour > 0 and min(counts) > 0):
-            raise BadSettings(
-                f"{self} is no way to take exposures.",
-                hint="Rates and counts are above 0, and times are finite.",
-            )
+        for name in ("exposures_per_hour", "refill_every_h"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("shots_per_hole", "holes_per_cluster", "holes_per_square"):
+            check_number(name, getattr(self, name), least=1)
+        for name in ("stage_s", "square_s", "grid_s", "refill_s"):
+            check_number(name, getattr(self, name), least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,9 @@ class CtfScore:
     angle_deg
         Errors of the angle modulo 180°, where the true astigmatism is above 150 Å;
         ``None`` where it never is.
+    phase_shift_deg
+        Errors of the phase shift modulo 180°, where there was a phase plate; ``None``
+        where there never was.
     defocus_pull_rms, angle_pull_rms
         RMS of error / standard error, of U and V and of the angle: 1 where the standard
         errors are honest, more where they are too small; ``None`` without them.
@@ -62,6 +65,7 @@ class CtfScore:
     within_1_percent: float
     astigmatism_angst: Spread
     angle_deg: Spread | None
+    phase_shift_deg: Spread | None
     defocus_pull_rms: float | None
     angle_pull_rms: float | None
 
@@ -88,18 +92,20 @@ def score_ctf(pairs: Sequence[Pair]) -> CtfScore | None:
         within_1_percent=float(np.mean(np.abs(percents) <= _CLOSE_PERCENT)),
         astigmatism_angst=astigmatism,
         angle_deg=Spread.of([n for one in errors for n in one.angle_deg]),
+        phase_shift_deg=Spread.of([n for one in errors for n in one.phase_shift_deg]),
         defocus_pull_rms=rms([n for one in errors for n in one.defocus_pulls]),
         angle_pull_rms=rms([n for one in errors for n in one.angle_pulls]),
     )
 
 
 class _Errors(NamedTuple):
-    """Fit less truth of one exposure; no angle where there is nothing to turn."""
+    """Fit less truth of one exposure; no angle or phase where there is none."""
 
     defocus_percent: float
     defocus_angst: float
     astigmatism_angst: float
     angle_deg: tuple[float, ...]
+    phase_shift_deg: tuple[float, ...]
     defocus_pulls: tuple[float, ...]
     angle_pulls: tuple[float, ...]
 
@@ -108,13 +114,15 @@ def _errors(truth: ExposureTruth, ctf: Ctf) -> _Errors:
     true_angst = (truth.defocus_u_angst + truth.defocus_v_angst) / 2
     true_astigmatism_angst = truth.defocus_u_angst - truth.defocus_v_angst
     error_angst = ctf.defocus_angst - true_angst
-    turned_deg = (ctf.defocus_angle_deg - truth.defocus_angle_deg + 90) % 180 - 90
+    turned_deg = _turned_deg(ctf.defocus_angle_deg, truth.defocus_angle_deg)
+    shifted_deg = _turned_deg(ctf.phase_shift_deg, truth.phase_shift_deg)
     has_angle = true_astigmatism_angst > _ANGLE_FROM_ANGST
     return _Errors(
         defocus_percent=100 * error_angst / true_angst,
         defocus_angst=error_angst,
         astigmatism_angst=ctf.astigmatism_angst - true_astigmatism_angst,
         angle_deg=(turned_deg,) if has_angle else (),
+        phase_shift_deg=(shifted_deg,) if truth.phase_shift_deg else (),
         defocus_pulls=(
             *_pull(
                 ctf.defocus_u_angst - truth.defocus_u_angst, ctf.defocus_u_error_angst
@@ -127,6 +135,11 @@ def _errors(truth: ExposureTruth, ctf: Ctf) -> _Errors:
             turned_deg, ctf.defocus_angle_error_deg if has_angle else None
         ),
     )
+
+
+def _turned_deg(angle_deg: float, true_deg: float) -> float:
+    """Return the difference of what goes round at 180 degrees."""
+    return (angle_deg - true_deg + 90) % 180 - 90
 
 
 def _pull(error: float, standard_error: float | None) -> tuple[float, ...]:

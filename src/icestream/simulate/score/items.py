@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,6 +34,9 @@ class ItemScore:
         Of those taken, how many are in the session.
     lost
         Sound files that are not in the session.
+    to_come
+        The same of a session that goes on, taken after all that it has seen: they may
+        arrive yet.
     doubled
         Files of which something was made under more keys than there are files.
     copied
@@ -49,6 +53,7 @@ class ItemScore:
     spoilt: int
     seen: int
     lost: tuple[str, ...]
+    to_come: tuple[str, ...]
     doubled: tuple[str, ...]
     copied: tuple[str, ...]
     failed: tuple[str, ...]
@@ -57,7 +62,11 @@ class ItemScore:
 
 
 def pair_up(
-    exposures: Sequence[ExposureTruth], found: Sequence[Found], *, root: str | None
+    exposures: Sequence[ExposureTruth],
+    found: Sequence[Found],
+    *,
+    root: str | None,
+    goes_on: bool,
 ) -> tuple[ItemScore, list[Pair]]:
     """Join truth and results by file.
 
@@ -69,6 +78,8 @@ def pair_up(
         The session's keys.
     root
         Folder of the acquisition.
+    goes_on
+        Whether the session runs.
 
     Returns
     -------
@@ -96,7 +107,7 @@ def pair_up(
         for one in sound
         if one.found
     ]
-    return _score(files, sound, strays), pairs
+    return _score(files, sound, strays, goes_on=goes_on), pairs
 
 
 class _File(NamedTuple):
@@ -117,14 +128,23 @@ class _File(NamedTuple):
 
 
 def _score(
-    files: Sequence[_File], sound: Sequence[_File], strays: Sequence[str]
+    files: Sequence[_File],
+    sound: Sequence[_File],
+    strays: Sequence[str],
+    *,
+    goes_on: bool,
 ) -> ItemScore:
+    seen_s = [one.truth.taken_at_s for one in files if one.found]
+    # Without a session that runs, nothing is to come.
+    last_s = max(seen_s, default=-math.inf) if goes_on else math.inf
+    absent = [one.truth for one in sound if not one.found]
     spoilt = [one for one in files if _is_spoilt(one.truth)]
     return ItemScore(
         taken=len(files),
         spoilt=len(spoilt),
-        seen=sum(1 for one in files if one.found),
-        lost=tuple(one.truth.file for one in sound if not one.found),
+        seen=len(seen_s),
+        lost=tuple(one.file for one in absent if one.taken_at_s <= last_s),
+        to_come=tuple(one.file for one in absent if one.taken_at_s > last_s),
         doubled=tuple(one.truth.file for one in files if one.is_doubled),
         copied=tuple(one.truth.file for one in files if one.is_used_with_copy),
         failed=tuple(

@@ -27,10 +27,20 @@ _MASKED_FROM = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class View:
-    """Shape of the images (h, w), px, and diameters of the species, Å."""
+    """What all exposures share.
+
+    Parameters
+    ----------
+    shape
+        ``(h, w)`` of the images, px.
+    diameters_angst, are_particles
+        Of each species: its diameter, Å, and whether it is to be found; what has come
+        apart is not.
+    """
 
     shape: tuple[int, int]
     diameters_angst: NDArray[np.float64]
+    are_particles: NDArray[np.bool_]
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Self:
@@ -43,9 +53,17 @@ class View:
         """
         try:
             height, width = about["shape"]
-            diameters = [float(one["diameter_angst"]) for one in about["species"]]
+            species = about["species"]
+            diameters = [float(one["diameter_angst"]) for one in species]
+            sheets = [bool(one.get("is_denatured", False)) for one in species]
             shape = int(height), int(width)
-        except (KeyError, OverflowError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            OverflowError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise BadSettings(
                 f"The truth lacks the size of images or particles: {error!r}.",
                 hint="It needs shape (height, width) and species (diameter_angst).",
@@ -56,7 +74,11 @@ class View:
                 f"{diameters} Å cannot be.",
                 hint="It is damaged: give another copy.",
             )
-        return cls(shape=shape, diameters_angst=np.array(diameters))
+        return cls(
+            shape=shape,
+            diameters_angst=np.array(diameters),
+            are_particles=~np.array(sheets, dtype=np.bool_),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +91,8 @@ class PickScore:
         With picks, be it none.
     picks, particles, matched
         Those that count, and pairs of them: centres inside the image, off film and
-        contaminants. A pick on a particle that does not count is left out.
+        contaminants. A pick on a particle that does not count is left out; one on
+        denatured protein is false.
     precision, recall, f1
         Of all exposures together; ``None`` where nothing is counted.
     centring_angst
@@ -170,10 +193,10 @@ def score_blanks(pairs: Sequence[Pair]) -> BlankScore | None:
 def _count(pair: Pair, view: View) -> tuple[_Count, NDArray[np.float64]]:
     """Return the numbers of one exposure, and the distances of its pairs, Å."""
     truth, picks = pair.truth, _picks_yx_px(pair.found, view.shape)
-    particles = np.stack([truth.particles.y_px, truth.particles.x_px], axis=1)
-    diameters_px = (
-        view.diameters_angst[truth.particles.species] / truth.pixel_size_angst
-    )
+    field = truth.particles
+    is_one = view.are_particles[field.species]
+    particles = np.stack([field.y_px, field.x_px], axis=1)[is_one]
+    diameters_px = view.diameters_angst[field.species[is_one]] / truth.pixel_size_angst
     matches = match_coordinates(
         _coordinates(picks),
         _coordinates(particles),
@@ -187,7 +210,7 @@ def _count(pair: Pair, view: View) -> tuple[_Count, NDArray[np.float64]]:
     was_found[matches.true_index] = True
     is_free = np.ones(len(picks), dtype=bool)
     is_free[matches.found_index] = False
-    overlaps = truth.particles.overlaps & counts
+    overlaps = field.overlaps[is_one] & counts
     count = _Count(
         picks=len(picks) - int((~pair_counts).sum()),
         particles=int(counts.sum()),

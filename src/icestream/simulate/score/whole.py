@@ -67,7 +67,11 @@ class Score:
 
 
 def score_acquisition(
-    truth: Truth, found: Sequence[Found], *, root: str | None = None
+    truth: Truth,
+    found: Sequence[Found],
+    *,
+    root: str | None = None,
+    goes_on: bool = False,
 ) -> Score:
     """Compare what a session has found with the truth.
 
@@ -79,6 +83,8 @@ def score_acquisition(
         Everything in the session, in order of arrival.
     root
         Folder of the acquisition; see `match_files`.
+    goes_on
+        Whether the session runs: what was taken after all that it has seen is no loss.
 
     Returns
     -------
@@ -92,7 +98,7 @@ def score_acquisition(
         acquisition: pixel sizes, shapes or voltages differ throughout.
     """
     view = View.of(truth.about)
-    items, pairs = pair_up(truth.exposures, found, root=root)
+    items, pairs = pair_up(truth.exposures, found, root=root, goes_on=goes_on)
     good = [one for one in pairs if one.truth.defect is None]
     return Score(
         known=len(truth.exposures),
