@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CAGE = Species(name="cage", diameter_angst=130)
 PERFECT = CountingResponse(
-    detective_efficiency=1.0, localisation_px=0.0, electrons_per_px_per_raw_frame=0.0
+    detective_efficiency=1.0, localisation_px=0.0, coincidence_area_px=0.0
 )
 
 

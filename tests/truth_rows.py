@@ -56,6 +56,7 @@ def row(number: int = 1, **changes: Any) -> ExposureTruth:
         "grid": 1,
         "square": 1,
         "hole": number,
+        "area": 1,
         "beam_group": 1,
         "defect": None,
         "faults": (),

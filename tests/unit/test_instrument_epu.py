@@ -27,12 +27,14 @@ from icestream.simulate.instrument.thumbnail import (
     draw_atlas,
     draw_grid_square,
     draw_hole,
+    thumbnail_shape,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SESSION = "epu39_session"
+NAME = "FoilHole_9015883_Data_9017347_6_20250108_154915"
 
 SHARED = "{http://schemas.datacontract.org/2004/07/Fei.SharedObjects}"
 TAKEN_AT = datetime(2025, 1, 8, 15, 49, 18, 115828, tzinfo=timezone(timedelta(hours=1)))
@@ -42,7 +44,6 @@ EXPOSURE = EpuImage(
     pixel_size_angst=0.528,
     exposure_s=0.89,
     dose_e_per_angst2=14.4,
-    dose_on_camera_e_per_px=16.07,
     fraction_count=50,
     applied_defocus_angst=27_000,
     stage_um=(-97.15, -152.72, 85.71),
@@ -68,6 +69,7 @@ HOLE = EpuHole(
 SQUARE = EpuSquare(
     square_id=8999138,
     stage_um=(-98.8, -164.7, 85.7),
+    hole_spacing_um=2.65,
     image_name="GridSquare_20250108_151151",
     atlas_xy_px=(180.0, 260.0),
     atlas_size_px=12.0,
@@ -77,6 +79,8 @@ RECORD = EpuSession(
     session_id=9015527,
     name="Supervisor_20250108_101446_62_simulated_EPU",
     started_at=TAKEN_AT,
+    hole_size_um=1.34,
+    hole_spacing_um=2.65,
     storage_folder="Z:\\DoseFractions\\cm00001-1",
     atlas_path="Z:\\DoseFractions\\cm00001-1\\atlas\\Sample7\\Atlas\\Atlas.dm",
     square_ids=(8999138, 8999186),
@@ -123,7 +127,7 @@ def test_exposure_xml_has_only_what_real_ones_have(
         *(real / SESSION).rglob("FoilHole_*_Data_*.xml"),
         real / "falcon4i_glacios.xml",
     ]
-    root = ET.fromstring(image_xml(image))
+    root = ET.fromstring(image_xml(image, name=NAME))
     assert paths(root) <= real_paths(*files)
     assert keys(root) <= set().union(*(keys(ET.parse(f).getroot()) for f in files))
 
@@ -158,7 +162,7 @@ def test_dm_files_have_only_what_real_ones_have(
 def test_a_reader_gets_the_same_kind_of_values_from_both(shared_data: Path) -> None:
     folder = shared_data / "epu" / SESSION
     real = ET.parse(next(folder.rglob("FoilHole_9015883_Data_9017354*.xml"))).getroot()
-    ours = ET.fromstring(image_xml(EXPOSURE))
+    ours = ET.fromstring(image_xml(EXPOSURE, name=NAME))
     for path in (
         "microscopeData/gun/AccelerationVoltage",
         "microscopeData/optics/TemMagnification/NominalMagnification",
@@ -188,7 +192,7 @@ def float_or_text(value: str) -> float | str:
 
 
 def test_exposure_xml_says_what_was_given() -> None:
-    root = ET.fromstring(image_xml(EXPOSURE))
+    root = ET.fromstring(image_xml(EXPOSURE, name=NAME))
     assert float(custom(root, "Dose")) == pytest.approx(14.4e20)
     assert float(custom(root, "AppliedDefocus")) == pytest.approx(-2.7e-6)
     assert float(value_of(root, "microscopeData/stage/Position/X")) == pytest.approx(
@@ -206,12 +210,50 @@ def test_exposure_xml_says_what_was_given() -> None:
     assert fractions == ["50"]
 
 
+def test_doses_are_those_of_a_real_k3(shared_data: Path) -> None:
+    real = shared_data / "epu" / "k3_krios"
+    root = ET.parse(next(real.glob("*.xml"))).getroot()
+    pixel_m = value_of(root, "SpatialScale/pixelSize/x/numericValue")
+    image = dataclasses.replace(
+        EXPOSURE,
+        pixel_size_angst=float(pixel_m) * 1e10 / 2,
+        exposure_s=2.0,
+        dose_e_per_angst2=float(custom(root, "Dose")) / 1e20,
+    )
+    ours = ET.fromstring(image_xml(image, name=NAME))
+    # The real exposure was 2.003 s.
+    for key, tolerance in (("DoseOnCamera", 1e-6), ("DoseRate", 0.003)):
+        assert float(custom(ours, key)) == pytest.approx(
+            float(custom(root, key)), rel=tolerance
+        )
+
+
+def test_pictures_of_one_moment_have_identities_of_their_own() -> None:
+    def identities(name: str) -> set[str]:
+        root = ET.fromstring(image_xml(EXPOSURE, name=name))
+        return {value_of(root, "uniqueID"), value_of(root, "microscopeData/core/Guid")}
+
+    assert identities(NAME) == identities(NAME)
+    assert len(identities(NAME) | identities("Atlas_1")) == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((4092, 5760), (364, 512)), ((4096, 4096), (512, 512)), ((96, 128), (96, 128))],
+)
+def test_pictures_keep_the_aspect_of_the_camera(
+    shape: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert thumbnail_shape(shape) == expected
+
+
 def test_eer_exposure_xml_names_the_gain_and_the_frame_rate() -> None:
-    root = ET.fromstring(image_xml(EER_EXPOSURE))
+    content = image_xml(EER_EXPOSURE, name=NAME)
+    root = ET.fromstring(content)
     gain = custom(root, "Detectors[EF-Falcon].EerGainReference")
     assert gain.endswith("EER_GainReference.gain")
     assert float(custom(root, "Detectors[EF-Falcon].FrameRate")) > 300
-    assert b"EerFractionation" in image_xml(EER_EXPOSURE)
+    assert b"EerFractionation" in content
     assert not any(e.tag.endswith("NumberOffractions") for e in root.iter())
 
 
@@ -220,9 +262,7 @@ def test_the_tree_stands_as_epu_lays_it_out(tmp_path: Path) -> None:
     name = epu.exposure_name(9015883, 9017347, 6, taken_at=TAKEN_AT)
     hole = epu.hole_image_name(9015883, taken_at=TAKEN_AT)
     square = epu.square_image_name(taken_at=TAKEN_AT)
-    movie = epu.movie_path(session, 8999138, name, output="tiff")
-    eer = epu.movie_path(session, 8999138, name, output="eer")
-    picture = draw_hole(radius_px=120)
+    picture = draw_hole(radius_px=120, shape=(364, 512))
     for stem in (name, hole, square):
         path = epu.picture_path(session, 8999138, stem)
         written = epu.write_picture(path, EXPOSURE, picture)
@@ -234,14 +274,12 @@ def test_the_tree_stands_as_epu_lays_it_out(tmp_path: Path) -> None:
         4590151,
         [SQUARE],
         image=EXPOSURE,
-        picture=draw_atlas([(180, 260)], side_px=12),
+        picture=draw_atlas([(180, 260)], side_px=12, shape=(364, 512)),
         storage_folder="Z:\\atlas\\Sample7",
     )
     found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     base = f"{RECORD.name}/Images-Disc1/GridSquare_8999138"
     data = f"{base}/Data/FoilHole_9015883_Data_9017347_6_20250108_154918"
-    assert movie == tmp_path / f"{data}_fractions.tiff"
-    assert eer == tmp_path / f"{data}_EER.eer"
     assert found == {
         f"{data}.jpg",
         f"{data}.xml",
@@ -281,7 +319,7 @@ def test_square_dm_tells_holes_and_their_exposures_as_prefix_readers_look() -> N
 
 def test_a_grid_square_is_drawn_with_its_holes() -> None:
     centres = np.array([[100.0, 100.0], [100.0, 300.0], [250.0, 200.0]])
-    picture = draw_grid_square(centres, hole_radius_px=20)
+    picture = draw_grid_square(centres, hole_radius_px=20, shape=(364, 512))
     assert picture.shape == (364, 512)
     assert picture[100, 100] > picture[180, 100] > picture[1, 1]
 

@@ -14,11 +14,9 @@ from icestream.domain.errors import BadSettings, InternalError
 from icestream.io import check_complete, read_header, read_stack
 from icestream.simulate.instrument.directory import DirectoryWriter
 from icestream.simulate.instrument.mrc import write_mrc_movie
-from icestream.simulate.instrument.parallel import mapped_in_order
 from icestream.simulate.instrument.tiff import write_tiff, write_tiff_movie
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,14 +30,9 @@ def movie(dtype: str = "uint8", *, count: int = 5) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("rows_per_strip", [None, 1, 16, 41, 99])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_movie_reads_back(
-    tmp_path: Path, rows_per_strip: int | None, threads: int
-) -> None:
+def test_a_movie_reads_back(tmp_path: Path, rows_per_strip: int | None) -> None:
     path, frames = tmp_path / NAME, movie()
-    count = write_tiff_movie(
-        path, iter(frames), rows_per_strip=rows_per_strip, threads=threads
-    )
+    count = write_tiff_movie(path, iter(frames), rows_per_strip=rows_per_strip)
     assert count == 5
     np.testing.assert_array_equal(tifffile.imread(path), frames)
     assert read_header(path).frame_count == 5
@@ -62,28 +55,13 @@ def test_types_and_dialects_read_back(
         iter(frames),
         is_big=is_big,
         compression="none",
-        description="SerialEM",
         taken_at=datetime(2025, 10, 8, 7, 39, 5, tzinfo=UTC),
     )
     with tifffile.TiffFile(path) as tiff:
         assert tiff.is_bigtiff == is_big
-        assert tiff.pages.first.description == "SerialEM"
+        assert tiff.pages.first.datetime == datetime(2025, 10, 8, 7, 39, 5)  # noqa: DTZ001
         assert tiff.asarray().dtype == dtype
         np.testing.assert_array_equal(tiff.asarray(), frames)
-
-
-def test_frames_are_taken_when_they_are_needed(tmp_path: Path) -> None:
-    held: list[int] = []
-
-    def counted() -> Iterator[int]:
-        for number in range(20):
-            held.append(number)
-            yield number
-
-    results = mapped_in_order(lambda number: number**2, counted(), threads=2)
-    assert next(results) == 0
-    assert len(held) <= 4
-    assert list(results) == [number**2 for number in range(1, 20)]
 
 
 def test_no_frames_or_unlike_ones_leave_no_file(tmp_path: Path) -> None:
@@ -98,7 +76,9 @@ def test_no_frames_or_unlike_ones_leave_no_file(tmp_path: Path) -> None:
         with pytest.raises(BadSettings):
             write_tiff_movie(tmp_path / NAME, iter(bad))
     with pytest.raises(BadSettings):
-        write_tiff(tmp_path / NAME, frames[0], rows_per_strip=0)
+        write_tiff_movie(tmp_path / NAME, iter(frames), rows_per_strip=0)
+    with pytest.raises(BadSettings):
+        write_tiff(tmp_path / NAME, frames)
     assert not list(tmp_path.iterdir())
 
 

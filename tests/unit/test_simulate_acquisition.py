@@ -60,7 +60,8 @@ def test_the_truth_tells_what_was_taken(tmp_path: Path) -> None:
     assert [tmp_path / one.file for one in truth.exposures] == paths
     one = truth.exposures[0]
     assert one.motion_angst.shape == (3, 9, 9, 2)
-    assert 8_000 < one.defocus_v_angst <= one.defocus_u_angst < 22_500
+    # Targets of 8,000 to 22,000 Å, an autofocus that errs by 3,000 Å at most.
+    assert 5_000 < one.defocus_v_angst <= one.defocus_u_angst < 25_500
     image = read_micrograph(paths[0])
     assert image.shape == (128, 160)
     # Counts of 40 e/Å2 on pixels of 16 Å2, less what ice and counting lose.
@@ -74,13 +75,11 @@ def test_the_truth_tells_what_was_taken(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_bytes_whoever_takes_them(tmp_path: Path) -> None:
     faulty = {"faults": FaultRates(truncated=0.5), "layout": "epu", "output": "tiff"}
     for name, workers in (("one", 1), ("again", 1), ("two", 2)):
-        simulate_acquisition(tmp_path / name, acquisition(4, **faulty), workers=workers)
+        # Records of a session tell its name.
+        folder = tmp_path / name / "session"
+        simulate_acquisition(folder, acquisition(4, **faulty), workers=workers)
     one = content(tmp_path / "one")
-    same = {name: value for name, value in one.items() if name != "EpuSession.dm"}
-    for other in ("again", "two"):
-        found = content(tmp_path / other)
-        assert found.keys() == one.keys()
-        assert {name: found[name] for name in same} == same
+    assert content(tmp_path / "again") == content(tmp_path / "two") == one
     simulate_acquisition(tmp_path / "few", acquisition(2, layout="epu", output="tiff"))
     few = content(tmp_path / "few" / "Images-Disc1")
     movies = [name for name in few if name.endswith("fractions.tiff")]

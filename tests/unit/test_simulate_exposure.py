@@ -161,10 +161,37 @@ def test_a_mixture_has_its_shares_and_states() -> None:
     species = np.concatenate(
         [
             drawn(n, replace(RECIPE, species=mixture)).particles.species
-            for n in range(1, 8)
+            for n in range(1, 31)
         ]
     )
-    assert float((species == 0).mean()) == pytest.approx(0.75, abs=0.06)
+    # Four standard deviations of 2,200 draws.
+    assert float((species == 0).mean()) == pytest.approx(0.75, abs=0.04)
+
+
+def test_lenses_stay_as_they_are_set_for_a_session() -> None:
+    vectors = []
+    for seed in range(40):
+        drawn_ones = [draw_exposure(RECIPE, number=n, seed=seed) for n in range(1, 9)]
+        sizes = [
+            one.optics.defocus_u_angst - one.optics.defocus_v_angst
+            for one in drawn_ones
+        ]
+        turns = np.radians([2 * one.optics.defocus_angle_deg for one in drawn_ones])
+        assert min(sizes) >= 50 - 1e-6
+        assert max(sizes) <= 400 + 1e-6
+        vectors.append(sizes * np.stack([np.cos(turns), np.sin(turns)]))
+    within = np.array(vectors)
+    # 30 Å along each axis, less where a size is held within the range.
+    assert 22 < within.std(axis=2).mean() < 33
+    # Means of 225 Å in any direction.
+    assert 120 < within.mean(axis=2).std() < 200
+
+
+def test_a_stage_has_one_axis() -> None:
+    tilted = replace(RECIPE, tilt_deg=30.0)
+    assert {drawn(n, tilted).optics.tilt_axis_deg for n in range(1, 6)} == {85.0}
+    other = replace(tilted, tilt_axis_deg=-4.0)
+    assert {drawn(n, other).optics.tilt_axis_deg for n in range(1, 6)} == {-4.0}
 
 
 def test_more_particles_than_could_ever_lie_there_are_refused() -> None:

@@ -16,7 +16,7 @@ PLATE = FocusPlan(
 
 def at(place: int, plan: FocusPlan | None = None, *, square: int = 0) -> Focus:
     return draw_focus(
-        plan or FocusPlan(), place=place, square=(square, place % 90), seed=(4, 3, 0)
+        plan or FocusPlan(), place=place, square=(square, place % 90), grid=0, seed=4
     )
 
 

@@ -157,7 +157,6 @@ def test_relion_recovers_the_motion_of_a_tiff_movie(tmp_path: Path) -> None:
         tmp_path / "movie.tif",
         (frame.numpy() for frame in frames),
         rows_per_strip=128,
-        threads=2,
     )
     write_gain(
         tmp_path / "gain.mrc",
@@ -203,7 +202,6 @@ def test_relion_recovers_the_motion_of_an_eer_movie(tmp_path: Path) -> None:
             pixel_size_angst=0.9,
             gain_reference="gain.gain",
         ),
-        threads=2,
     )
     write_gain(tmp_path / "gain.gain", sensor.gain.numpy(), movie_format="eer")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from icestream.domain.errors import BadSettings
 from icestream.simulate.exposure import Defect
 from icestream.simulate.focus import FocusPlan
+from icestream.simulate.places import HOLE_SIZE_UM, HOLE_SPACING_UM
 from icestream.simulate.timetable import FAULTS, FaultRates, Timing, draw_timetable
 
 if TYPE_CHECKING:
@@ -71,6 +72,66 @@ def test_faults_come_with_their_rates() -> None:
         if later.fault == "long_pause"
     ]
     assert min(long) > 3600
+
+
+def test_nothing_is_interrupted_before_the_first_exposure() -> None:
+    for seed in range(5):
+        first, second = draw_timetable(2, faults=FaultRates(long_pause=1), seed=seed)
+        assert (first.taken_at_s, first.fault) == (0.0, None)
+        assert second.fault == "long_pause"
+        assert second.taken_at_s > 3600
+
+
+def test_a_change_of_grid_takes_time() -> None:
+    timing = Timing(exposures_per_hour=360, grid_s=480)
+    entries = draw_timetable(9, timing=timing, plans=[FocusPlan()] * 3)
+    gaps = np.diff([one.taken_at_s for one in entries]).round().tolist()
+    assert gaps == [10, 10, 490, 10, 10, 490, 10, 10]
+
+
+def test_a_beam_group_is_a_beam_shift() -> None:
+    timing = Timing(holes_per_cluster=9, holes_per_square=18, shots_per_hole=2)
+    entries = draw_timetable(100, timing=timing)
+    shifts = defaultdict(set)
+    for one in entries:
+        shifts[one.beam_group].add(one.image_shift_um)
+    assert all(len(found) == 1 for found in shifts.values())
+    assert len(set.union(*shifts.values())) == len(shifts) == 18
+
+
+@pytest.mark.parametrize("shots", [1, 2, 4])
+def test_shots_lie_apart_in_their_hole(shots: int) -> None:
+    timing = Timing(shots_per_hole=shots)
+    entries = draw_timetable(4 * shots, timing=timing)
+    for first in range(0, len(entries), shots):
+        taken = entries[first : first + shots]
+        assert len({(one.hole, one.hole_um) for one in taken}) == 1
+        offsets = np.array(
+            [np.add(one.stage_um[:2], one.image_shift_um) for one in taken]
+        ) - np.array(taken[0].hole_um[:2])
+        # All in the hole, around its middle.
+        assert np.hypot(*offsets.T).max() < HOLE_SIZE_UM / 2
+        np.testing.assert_allclose(offsets.mean(axis=0), 0, atol=1e-9)
+        apart = [np.hypot(*(a - b)) for a, b in itertools.combinations(offsets, 2)]
+        assert min(apart, default=1.0) > 0.4
+
+
+def test_holes_lie_on_a_lattice_within_their_square() -> None:
+    entries = draw_timetable(400)
+    of_square = defaultdict(set)
+    for one in entries:
+        of_square[one.square].add(one.hole_um[:2])
+        # The stage keeps its height on a square.
+        assert one.stage_um[2] == one.square_um[2] == one.hole_um[2]
+    assert len(of_square) == 5
+    for number, holes in of_square.items():
+        middle = next(one.square_um[:2] for one in entries if one.square == number)
+        places = np.array(sorted(holes))
+        assert len(places) == min(45, 200 - 45 * (number - 1))
+        assert np.abs(places - middle).max() < 30
+        distances = np.hypot(*(places[:, None] - places).transpose(2, 0, 1))
+        nearest = distances[distances > 0].min()
+        assert nearest == pytest.approx(HOLE_SPACING_UM)
 
 
 def test_each_grid_starts_anew() -> None:

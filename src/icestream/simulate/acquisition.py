@@ -362,5 +362,6 @@ def _about_grid(recipe: Recipe) -> dict[str, Any]:
         "defocus_range_angst": list(recipe.defocus_range_angst),
         "phase_shift_range_deg": list(recipe.phase_shift_range_deg),
         "tilt_deg": recipe.tilt_deg,
+        "tilt_axis_deg": recipe.tilt_axis_deg,
         "microscope": asdict(recipe.microscope),
     }

@@ -7,7 +7,7 @@ perfect correction would leave the movie.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +38,7 @@ __all__ = ["Camera", "take_events", "take_frames", "take_micrograph"]
 
 _REACH_PX = 2
 _BLEND_PX = 32
+_MOST_SHARED = 0.9  # share of raw frames in which a pixel can have an electron
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,7 +140,9 @@ def take_events(
         super-resolution 2, halves of a pixel differ as the image does; quarters are
         even within them.
     raw_frames_per_frame
-        Raw frames that share one frame of the recipe: between those nothing moves.
+        Raw frames that share one frame of the recipe: between those nothing moves. They
+        and the dose say how many electrons crowd a raw frame, whatever the response
+        says of that.
     generator
         The source of all randomness.
 
@@ -156,6 +159,10 @@ def take_events(
     _check_sensor(camera.sensor, recipe.shape)
     fine = camera.super_resolution
     dose = recipe.frame_dose_e_per_angst2 * exposure.dose_share
+    per_px = dose * recipe.pixel_size_angst**2
+    response = replace(
+        camera.response, electrons_per_px_per_raw_frame=per_px / raw_frames_per_frame
+    )
     for intensity in render_frames(
         composed.scene,
         exposure.motion,
@@ -164,9 +171,11 @@ def take_events(
     ):
         expected = recorded(
             intensity if fine == 1 else _doubled(intensity),
-            electrons_per_px=dose * (recipe.pixel_size_angst / fine) ** 2,
-            response=camera.response,
+            electrons_per_px=per_px / fine**2,
+            response=response,
         )
+        if response.crowding:
+            _add_doubles(expected, fine, raw_frames_per_frame)
         if camera.sensor is not None:
             _add_flaws(expected, camera.sensor, fine, generator)
         yield draw_events(
@@ -262,6 +271,18 @@ def _rendering(
         "dose_e_per_angst2": recipe.frame_dose_e_per_angst2 * exposure.dose_share,
         "camera_transfer": (along_y, x[: width // 2 + 1]),
     }
+
+
+def _add_doubles(expected: Tensor, fine: int, raw_frame_count: int) -> None:
+    """Add the electrons that share a pixel with another one in a raw frame.
+
+    `draw_events` loses them, and `recorded` has taken them off already.
+    """
+    height, width = expected.shape
+    cells = expected.view(height // fine, fine, width // fine, fine)
+    share = cells.sum(dim=(1, 3), keepdim=True) / raw_frame_count
+    share = share.clamp_(1e-6, _MOST_SHARED)
+    cells *= torch.log1p(-share).neg_() / share
 
 
 def _add_flaws(

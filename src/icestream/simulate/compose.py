@@ -137,7 +137,8 @@ def compose_scene(
 def _margin_px(exposure: Exposure, recipe: Recipe) -> int:
     """Room for the motion, and for what lies outside and is spread inside."""
     wavelength_angst = electron_wavelength_angst(recipe.microscope.voltage_kv)
-    spread_angst = wavelength_angst * exposure.optics.defocus_angst / _FINEST_ANGST
+    far_angst = abs(exposure.optics.defocus_angst)
+    spread_angst = wavelength_angst * far_angst / _FINEST_ANGST
     spread_px = math.ceil(spread_angst / recipe.pixel_size_angst)
     return max(least_margin_px(exposure.motion), spread_px)
 

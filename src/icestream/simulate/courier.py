@@ -9,12 +9,11 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-import torch
-
 from icestream.io import guarding_writes, replacing
 from icestream.simulate.instrument import faults, write_gain
-from icestream.simulate.layouts import GAIN_NAMES
+from icestream.simulate.outputs import GAIN_NAMES
 from icestream.simulate.replay import ArrivalMode, bring
+from icestream.simulate.streams import Purpose, stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,10 +68,9 @@ class Courier:
         self._began_s = time.monotonic()
         self._late: list[tuple[int, Path]] = []
         self._last: Path | None = None
-        generator = torch.Generator().manual_seed(seed + 1)
-        draw = torch.rand(2, generator=generator).tolist()
-        self._gain_is_late = draw[0] < faults.late_gain
-        self._gain_is_turned = draw[1] < faults.turned_gain
+        draw = stream(seed, Purpose.GAIN_FAULT).random(2)
+        self._gain_is_late = bool(draw[0] < faults.late_gain)
+        self._gain_is_turned = bool(draw[1] < faults.turned_gain)
 
     def __enter__(self) -> Self:
         if not self._gain_is_late:

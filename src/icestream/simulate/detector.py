@@ -310,7 +310,9 @@ def draw_events(
     cells = expected.reshape(height, fine, width, fine).permute(0, 2, 1, 3).contiguous()
     counts = draw_poisson(cells, generator=generator)
     cell = torch.repeat_interleave(counts.view(-1).to(torch.int32))
-    raw_frame = torch.empty(cell.shape, dtype=torch.int16, device=cell.device)
+    # Half the memory of what is sorted, where it does.
+    kind = torch.int16 if raw_frame_count < 1 << 15 else torch.int32
+    raw_frame = torch.empty(cell.shape, dtype=kind, device=cell.device)
     raw_frame.random_(0, raw_frame_count, generator=generator)
     raw_frame, order = torch.sort(raw_frame, stable=True)
     cell = cell[order]
@@ -319,7 +321,7 @@ def draw_events(
     is_first[1:] = (pixel[1:] != pixel[:-1]) | (raw_frame[1:] != raw_frame[:-1])
     cell, pixel, raw_frame = cell[is_first], pixel[is_first], raw_frame[is_first]
     sub_y, sub_x = _places_within(cell, fine, upsampling // fine, generator)
-    edges = torch.arange(raw_frame_count + 1, dtype=torch.int16, device=cell.device)
+    edges = torch.arange(raw_frame_count + 1, dtype=kind, device=cell.device)
     return ElectronEvents(
         pixel=pixel,
         sub_y=sub_y,

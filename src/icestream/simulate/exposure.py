@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from icestream.simulate.crowd import FieldParticles, Species, draw_particles
 from icestream.simulate.film import ContaminantKind, FilmEdge
 from icestream.simulate.motion import MotionField, simulate_motion
 from icestream.simulate.optics import Microscope, Optics
+from icestream.simulate.streams import Purpose, stream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "MOST_DOSE_E_PER_ANGST2",
@@ -35,7 +39,7 @@ Defect = Literal[
 ]
 """What makes an exposure one to reject."""
 
-MOST_TILT_DEG, MOST_DOSE_E_PER_ANGST2 = 70.0, 1_000.0
+MOST_TILT_DEG, MOST_DOSE_E_PER_ANGST2 = 70.0, 10_000.0
 """What a stage goes to, and a specimen is given; beyond, nothing here holds."""
 
 # Particles over those that would cover the image, and what does no harm anywhere.
@@ -44,6 +48,7 @@ _LARGEST_DIRT_ANGST = 1_500.0
 _DOME_ANGST = 4_000.0
 _CHANCE_OF_DIRT, _SMALL_DIRT_ANGST = 0.2, 400.0
 _SHARE_DIRTY = 0.35  # of the image, where dirt is the defect
+_ASTIGMATISM_SCATTER_ANGST = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +77,18 @@ class Recipe:
         The mixture of particles; empty for ice alone.
     particle_count
         Inside a well-filled image; exposures have half of that or more.
-    defocus_range_angst, astigmatism_range_angst
-        Targets of the mean defocus, and U - V, Å; even.
+    defocus_range_angst
+        Targets of the mean defocus, Å; even.
+    astigmatism_range_angst
+        U - V, Å: evenly that of an acquisition, from which each exposure's differs a
+        little, within this range.
     ice_range_angst
         Thickness in the middle of a hole, Å.
     touching_share
         Share of particles that may lie as near as they like to others.
-    tilt_deg
-        Of the stage.
+    tilt_deg, tilt_axis_deg
+        Of the stage, and the direction of its axis: from +x towards increasing row
+        index.
     phase_shift_range_deg
         Of a phase plate at a fresh place, and when it is moved on; (0, 0) for none.
     """
@@ -96,6 +105,7 @@ class Recipe:
     ice_range_angst: tuple[float, float] = (250.0, 450.0)
     touching_share: float = 0.05
     tilt_deg: float = 0.0
+    tilt_axis_deg: float = 85.0
     phase_shift_range_deg: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
@@ -219,8 +229,14 @@ def draw_exposure(
     Exposure
         Complete; `icestream.simulate.compose` makes the scene.
     """
-    generator = np.random.default_rng([seed, number])
-    optics = _draw_optics(generator, recipe, defocus_angst, phase_shift_deg)
+    generator = stream(seed, Purpose.EXPOSURE, number)
+    optics = _draw_optics(
+        generator,
+        recipe,
+        defocus_angst,
+        phase_shift_deg,
+        stigmator=stream(seed, Purpose.STIGMATOR),
+    )
     thickness_angst = generator.uniform(*recipe.ice_range_angst)
     if defect == "thick_ice":
         thickness_angst = generator.uniform(1_500, 2_500)
@@ -258,11 +274,12 @@ def _draw_optics(
     recipe: Recipe,
     defocus_angst: float | None,
     phase_shift_deg: float | None,
+    *,
+    stigmator: np.random.Generator,
 ) -> Optics:
     any_angst = generator.uniform(*recipe.defocus_range_angst)
     mean_angst = any_angst if defocus_angst is None else defocus_angst
-    astigmatism_angst = generator.uniform(*recipe.astigmatism_range_angst)
-    angle_deg = generator.uniform(0, 180)
+    astigmatism_angst, angle_deg = _draw_astigmatism(generator, recipe, stigmator)
     any_deg = generator.uniform(*recipe.phase_shift_range_deg)
     return Optics(
         defocus_u_angst=mean_angst + astigmatism_angst / 2,
@@ -270,8 +287,22 @@ def _draw_optics(
         defocus_angle_deg=angle_deg,
         phase_shift_deg=any_deg if phase_shift_deg is None else phase_shift_deg,
         tilt_deg=recipe.tilt_deg,
-        tilt_axis_deg=generator.uniform(0, 180) if recipe.tilt_deg else 0.0,
+        tilt_axis_deg=recipe.tilt_axis_deg if recipe.tilt_deg else 0.0,
     )
+
+
+def _draw_astigmatism(
+    generator: np.random.Generator, recipe: Recipe, stigmator: np.random.Generator
+) -> tuple[float, float]:
+    """Return U - V, Å, and its angle: as the stigmator is set, with some scatter."""
+    least, most = recipe.astigmatism_range_angst
+    twice_angle = stigmator.uniform(0, 2 * math.pi)
+    mean: NDArray[np.float64] = stigmator.uniform(least, most) * np.array(
+        [math.cos(twice_angle), math.sin(twice_angle)]
+    )
+    x, y = (mean + generator.normal(0, _ASTIGMATISM_SCATTER_ANGST, 2)).tolist()
+    angle_deg = math.degrees(math.atan2(y, x)) / 2 % 180
+    return min(max(math.hypot(x, y), least), most), angle_deg
 
 
 def _draw_film(

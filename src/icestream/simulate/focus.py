@@ -11,10 +11,13 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from icestream.domain.errors import BadSettings
+from icestream.simulate.streams import Purpose, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Focus", "FocusPlan", "draw_focus"]
 
@@ -78,9 +81,10 @@ class Focus:
 def draw_focus(
     plan: FocusPlan,
     *,
+    grid: int,
     place: int,
     square: tuple[int, int],
-    seed: tuple[int, ...],
+    seed: int,
 ) -> Focus:
     """Draw what the lenses do in one exposure.
 
@@ -88,13 +92,15 @@ def draw_focus(
     ----------
     plan
         Of its grid.
+    grid
+        Its number, from 0.
     place
         Its number on the grid, from 0: it decides on the target and the plate's charge.
     square
         Number of its square, and how many exposures were taken there since the lens
         was focused on it.
     seed
-        Of the grid.
+        Of the acquisition.
 
     Returns
     -------
@@ -108,9 +114,9 @@ def draw_focus(
     deviations; 0.3 µm in all at most.
     """
     number, since = square
-    start, drift = _normal(seed, 0, number, 1)[0]
+    start, drift = _normal(seed, Purpose.AUTOFOCUS, grid, number, count=1)[0]
     block, row = divmod(place, _BLOCK)
-    height, scatter = _normal(seed, 1, block, _BLOCK)[row]
+    height, scatter = _normal(seed, Purpose.HEIGHT, grid, block, count=_BLOCK)[row]
     error_angst = (
         _AUTOFOCUS_ANGST * start
         + _ACROSS_SQUARE_ANGST * drift * since / 90
@@ -118,36 +124,41 @@ def draw_focus(
     )
     nearest, farthest = plan.defocus_range_angst
     steps = place % _TARGETS / (_TARGETS - 1)
+    spot, exposures = divmod(place, _PLACE_EXPOSURES)
     return Focus(
         target_angst=farthest - (farthest - nearest) * steps,
         error_angst=min(max(error_angst, -_LARGEST_ERROR_ANGST), _LARGEST_ERROR_ANGST),
-        phase_shift_deg=_phase_shift_deg(plan, place, seed, scatter),
+        phase_shift_deg=_phase_shift_deg(
+            plan,
+            exposures,
+            of_spot=_normal(seed, Purpose.PHASE_PLATE, grid, spot, count=1)[0],
+            scatter=scatter,
+        ),
     )
 
 
 @functools.lru_cache(maxsize=32)
 def _normal(
-    seed: tuple[int, ...], purpose: int, number: int, count: int
+    seed: int, purpose: Purpose, grid: int, number: int, *, count: int
 ) -> list[list[float]]:
     """Draw so many pairs of standard normal numbers.
 
     Many at once and never fewer: a generator takes longer to be made than to draw
     hundreds, and what one exposure gets must not depend on how many there are.
     """
-    generator = np.random.default_rng([*seed, purpose, number])
-    pairs: list[list[float]] = generator.normal(size=(count, 2)).tolist()
+    drawn = stream(seed, purpose, grid, number).normal(size=(count, 2))
+    pairs: list[list[float]] = drawn.tolist()
     return pairs
 
 
 def _phase_shift_deg(
-    plan: FocusPlan, place: int, seed: tuple[int, ...], scatter: float
+    plan: FocusPlan, exposures: int, *, of_spot: Sequence[float], scatter: float
 ) -> float:
     """Charge the plate: quickly at first, then ever more slowly."""
     low, high = plan.phase_shift_range_deg
     if high == 0:
         return 0.0
-    spot, exposures = divmod(place, _PLACE_EXPOSURES)
-    start, rise = _normal(seed, 2, spot, 1)[0]
+    start, rise = of_spot
     charge = 1 - math.exp(-exposures / _CHARGING_EXPOSURES)
     charge /= 1 - math.exp(-(_PLACE_EXPOSURES - 1) / _CHARGING_EXPOSURES)
     start_deg = low + _PLACE_START_DEG * start

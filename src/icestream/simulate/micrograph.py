@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from icestream.simulate.camera import Camera, take_micrograph
 from icestream.simulate.compose import compose_scene
 from icestream.simulate.detector import CountingResponse
 from icestream.simulate.exposure import draw_exposure
+from icestream.simulate.streams import Purpose, torch_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +66,7 @@ def simulate_micrograph(
         Protein is darker than ice in underfocus.
     """
     exposure = draw_exposure(recipe, number=number, seed=seed, defect=defect)
-    generator = torch.Generator().manual_seed(exposure.seed)
+    generator = torch_stream(exposure.seed, Purpose.IMAGE)
     composed = compose_scene(exposure, recipe, projectors, generator=generator)
     camera = Camera(response=CountingResponse(), sensor=None)
     image = take_micrograph(composed, exposure, recipe, camera, generator=generator)

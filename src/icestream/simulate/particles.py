@@ -26,6 +26,7 @@ from icestream.engines.ctf import contrast_transfer
 from icestream.engines.fourier import quick_even_side
 from icestream.simulate.orientations import draw_orientations, rotation_matrices
 from icestream.simulate.projection import Projector, shifted
+from icestream.simulate.streams import Purpose, stream, torch_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,7 +245,7 @@ def simulate_particles(
     for first in range(0, count, imaging.particles_per_micrograph):
         last = min(first + imaging.particles_per_micrograph, count)
         # One generator a micrograph: the seventh is the same in any run.
-        generator = np.random.default_rng([seed, len(truths)])
+        generator = stream(seed, Purpose.PARTICLES, len(truths))
         truth = _draw_truth(generator, components, imaging, len(truths))
         truth = _first_rows(truth, last - first)
         contrast = camera.expose(truth, int(generator.integers(2**62)))
@@ -283,7 +284,7 @@ class _Camera:
 
     def expose(self, truth: ParticleTruth, noise_seed: int) -> Tensor:
         """Return ``(n, box, box)`` relative contrast with noise, protein dark."""
-        noise = torch.Generator(device=self._device).manual_seed(noise_seed)
+        noise = torch_stream(noise_seed, Purpose.IMAGE, device=self._device)
         setup = self._imaging.setup
         contrast = self._contrast(self._phase(truth, noise), truth)
         mean_count = self._imaging.dose_e_per_angst2 * setup.pixel_size_angst**2

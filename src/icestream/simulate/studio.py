@@ -6,42 +6,34 @@ A studio is sent to the processes that work in it, so it holds nothing but data.
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
 
 from icestream.domain.errors import BadSettings
-from icestream.io import guarding_writes, write_mrc
-from icestream.simulate.camera import Camera, take_events, take_frames, take_micrograph
-from icestream.simulate.compose import ComposedScene, compose_scene
+from icestream.io import guarding_writes
+from icestream.simulate.camera import Camera
+from icestream.simulate.compose import compose_scene
 from icestream.simulate.detector import CountingResponse
 from icestream.simulate.exposure import Exposure, Recipe, draw_exposure
 from icestream.simulate.ice import ice_thickness_map
-from icestream.simulate.instrument import (
-    EerExposure,
-    EventFrame,
-    write_eer,
-    write_mrc_movie,
-    write_tiff_movie,
-)
-from icestream.simulate.layouts import finer_by
+from icestream.simulate.outputs import finer_by
+from icestream.simulate.recording import Recorder
 from icestream.simulate.sensor import Sensor, flat_field_gain, simulate_sensor
+from icestream.simulate.streams import Purpose, torch_stream
 from icestream.simulate.truth import ExposureTruth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Generator, Tensor
+    from torch import Tensor
 
-    from icestream.simulate.layouts import Layout, Output
+    from icestream.simulate.layouts import Layout
     from icestream.simulate.optics import Optics
+    from icestream.simulate.outputs import Output
     from icestream.simulate.projection import Projector
     from icestream.simulate.timetable import Entry
 
@@ -51,11 +43,8 @@ Device: TypeAlias = Literal["cpu", "cuda"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 _LATTICE, _MASK_PARTS = 9, 32
-_RAW_FRAMES_A_FRAME = 40
-_COMA_MRAD = 0.04  # axial coma for each beam shift of a cluster's rim
-_PICTURE_PX = 512
+_COMA_MRAD_PER_UM = 0.016  # axial coma that a beam shift brings
 _FLAT_ELECTRONS_PER_PX = 400.0
-_MOST_BYTES_OF_A_TIFF = 4_000_000_000
 
 
 def chosen_device(choice: DeviceChoice) -> Device:
@@ -171,7 +160,7 @@ class Studio:
             optics=_with_coma(exposure, entry),
             dose_share=exposure.dose_share * entry.beam_share,
         )
-        generator = torch.Generator(self.device).manual_seed(exposure.seed)
+        generator = torch_stream(exposure.seed, Purpose.IMAGE, device=self.device)
         projectors = self.projectors[entry.grid - 1]
         for one in projectors:
             one.move_to(self.device)
@@ -179,9 +168,19 @@ class Studio:
         path = self.staging / self.layout.image(entry)
         with guarding_writes(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        picture = self._write(path, composed, exposure, recipe, generator)
+        recorder = Recorder(
+            composed=composed,
+            exposure=exposure,
+            recipe=recipe,
+            camera=self._camera(),
+            output=self.output,
+            gain=self.gain() if self.is_gain_applied else None,
+            taken_at=entry.taken_at,
+            generator=generator,
+        )
+        told = recorder.write(path)
         truth = self._truth(entry, exposure, recipe, composed.mask)
-        beside = self.layout.write_companions(self.staging, entry, truth, picture)
+        beside = self.layout.write_companions(self.staging, entry, truth, told)
         return Taken(truth, tuple(beside))
 
     def _recipe_of(self, entry: Entry) -> Recipe:
@@ -190,74 +189,11 @@ class Studio:
         factor = entry.ice_factor
         return replace(recipe, ice_range_angst=(low * factor, high * factor))
 
-    def _write(
-        self,
-        path: Path,
-        composed: ComposedScene,
-        exposure: Exposure,
-        recipe: Recipe,
-        generator: Generator,
-    ) -> NDArray[np.uint8]:
-        """Write the image or movie; return a small picture of it."""
-        camera = Camera(
+    def _camera(self) -> Camera:
+        return Camera(
             response=CountingResponse(),
             sensor=self.sensor(),
             super_resolution=self.super_resolution,
-        )
-        pixel_angst = recipe.pixel_size_angst / self.finer
-        album = _Album()
-        if self.output == "micrograph":
-            image = take_micrograph(
-                composed, exposure, recipe, camera, generator=generator
-            )
-            album.add(image)
-            write_mrc(
-                path,
-                image.cpu().numpy(),
-                pixel_size_angst=recipe.pixel_size_angst,
-                dtype=np.uint16,
-            )
-        elif self.output == "eer":
-            write_eer(
-                path,
-                _event_frames(composed, exposure, recipe, camera, generator, album),
-                exposure=EerExposure(
-                    started_at=datetime(2026, 1, 5, 9, tzinfo=UTC),
-                    frame_rate_hz=317.76,
-                    pixel_size_angst=recipe.pixel_size_angst,
-                    gain_reference="gain.gain",
-                ),
-            )
-        else:
-            frames = self._developed(
-                album.add(one)
-                for one in take_frames(
-                    composed, exposure, recipe, camera, generator=generator
-                )
-            )
-            if self.output == "tiff":
-                self._write_tiff(path, frames, recipe)
-            else:
-                write_mrc_movie(path, frames, pixel_size_angst=pixel_angst)
-        return album.picture()
-
-    def _developed(self, frames: Iterator[Tensor]) -> Iterator[NDArray[np.generic]]:
-        """Give counts as they are, or multiplied by the gain reference."""
-        gain = self.gain() if self.is_gain_applied else None
-        for frame in frames:
-            yield (frame if gain is None else frame * gain).cpu().numpy()
-
-    def _write_tiff(
-        self, path: Path, frames: Iterator[NDArray[np.generic]], recipe: Recipe
-    ) -> None:
-        # What was multiplied does not become smaller by LZW, but larger.
-        pixels = self.finer**2 * math.prod(recipe.shape) * recipe.frame_count
-        write_tiff_movie(
-            path,
-            frames,
-            rows_per_strip=128,
-            compression="none" if self.is_gain_applied else "lzw",
-            is_big=self.is_gain_applied and 4 * pixels > _MOST_BYTES_OF_A_TIFF,
         )
 
     def _truth(
@@ -272,6 +208,7 @@ class Studio:
             grid=entry.grid,
             square=entry.square,
             hole=entry.hole,
+            area=entry.area,
             beam_group=entry.beam_group,
             defect=exposure.defect,
             faults=(),
@@ -297,65 +234,10 @@ class Studio:
         )
 
 
-class _Album:
-    """Adds up what a camera takes, for the small picture beside a movie."""
-
-    def __init__(self) -> None:
-        self._sum: torch.Tensor | None = None
-
-    def add(self, image: torch.Tensor) -> torch.Tensor:
-        side = min(_PICTURE_PX, *image.shape)
-        small = torch.nn.functional.adaptive_avg_pool2d(image[None].float(), side)[0]
-        self._sum = small if self._sum is None else self._sum + small
-        return image
-
-    def picture(self) -> NDArray[np.uint8]:
-        """Return it in 8 bit, from the 1st to the 99th percentile."""
-        if self._sum is None:
-            return np.zeros((_PICTURE_PX, _PICTURE_PX), dtype=np.uint8)
-        values = self._sum.cpu().numpy()
-        low, high = np.percentile(values, [1, 99])
-        scaled = (values - low) / max(float(high - low), 1e-6)
-        picture: NDArray[np.uint8] = (255 * scaled.clip(0, 1)).astype(np.uint8)
-        return picture
-
-
-def _event_frames(
-    composed: ComposedScene,
-    exposure: Exposure,
-    recipe: Recipe,
-    camera: Camera,
-    generator: Generator,
-    album: _Album,
-) -> Iterator[EventFrame]:
-    """Give raw frames; their number differs by a few from one exposure to the next."""
-    spare = int(torch.randint(0, 5, (1,), generator=generator, device=generator.device))
-    batches = take_events(
-        composed,
-        exposure,
-        recipe,
-        camera,
-        raw_frames_per_frame=_RAW_FRAMES_A_FRAME,
-        generator=generator,
-    )
-    left = recipe.frame_count * _RAW_FRAMES_A_FRAME - spare
-    for events in batches:
-        counts = torch.bincount(events.pixel.long(), minlength=math.prod(recipe.shape))
-        album.add(counts.reshape(recipe.shape))
-        pixel = events.pixel.cpu().numpy()
-        quarter = (4 * events.sub_y + events.sub_x).cpu().numpy()
-        starts = events.starts.tolist()
-        for first, last in itertools.pairwise(starts):
-            if left <= 0:
-                return
-            left -= 1
-            yield EventFrame(pixel[first:last], quarter[first:last])
-
-
 @functools.lru_cache(maxsize=2)
 def _sensor(shape: tuple[int, int], seed: int, device: Device) -> Sensor:
     """Return the same sensor, whatever the device."""
-    sensor = simulate_sensor(shape, generator=torch.Generator().manual_seed(seed))
+    sensor = simulate_sensor(shape, generator=torch_stream(seed, Purpose.SENSOR))
     return Sensor(
         **{one.name: getattr(sensor, one.name).to(device) for one in fields(sensor)}
     )
@@ -366,7 +248,7 @@ def _gain(shape: tuple[int, int], seed: int, device: Device) -> Tensor:
     reference = flat_field_gain(
         _sensor(shape, seed, "cpu"),
         electrons_per_px=_FLAT_ELECTRONS_PER_PX,
-        generator=torch.Generator().manual_seed(seed + 2),
+        generator=torch_stream(seed, Purpose.FLAT_FIELD),
     )
     return reference.to(device)
 
@@ -375,8 +257,8 @@ def _with_coma(exposure: Exposure, entry: Entry) -> Optics:
     x_um, y_um = entry.image_shift_um
     return replace(
         exposure.optics,
-        beam_tilt_x_mrad=_COMA_MRAD * x_um / 2.5,
-        beam_tilt_y_mrad=_COMA_MRAD * y_um / 2.5,
+        beam_tilt_x_mrad=_COMA_MRAD_PER_UM * x_um,
+        beam_tilt_y_mrad=_COMA_MRAD_PER_UM * y_um,
     )
 
 

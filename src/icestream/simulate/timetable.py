@@ -10,22 +10,35 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from icestream.domain.errors import BadSettings
 from icestream.simulate.exposure import Defect
 from icestream.simulate.focus import FocusPlan, draw_focus
+from icestream.simulate.places import find_place
+from icestream.simulate.streams import Purpose, stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
 
-__all__ = ["FAULTS", "Entry", "FaultRates", "Timing", "draw_timetable"]
+
+__all__ = [
+    "FAULTS",
+    "STARTED_AT",
+    "Entry",
+    "FaultRates",
+    "Timing",
+    "draw_timetable",
+]
+
+STARTED_AT = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+"""When the first exposure of any acquisition is taken."""
 
 FAULTS = (
     "truncated",
@@ -46,7 +59,6 @@ FAULTS = (
 _OF_THE_GAIN = ("late_gain", "turned_gain")
 _FADING_PER_HOUR, _FLASH_H = 0.03, 6.0
 _LONG_PAUSE_S = (3_600.0, 14_400.0)
-_HOLE_SPACING_UM = 2.5
 _HEIGHT_UM = 2.0  # of the stage, from square to square
 _BLOCK = 256  # exposures
 
@@ -133,8 +145,9 @@ class Timing:
         While nothing interrupts.
     shots_per_hole, holes_per_cluster, holes_per_square
         Exposures of a hole, holes visited by beam shift alone, holes of a square.
-    stage_s, square_s
-        A move of the stage and its settling; one to another square with focusing, s.
+    stage_s, square_s, grid_s
+        A move of the stage and its settling; one to another square with focusing;
+        another grid with its atlas, s.
     refill_every_h, refill_s
         Filling up liquid nitrogen.
     """
@@ -145,12 +158,13 @@ class Timing:
     holes_per_square: int = 45
     stage_s: float = 15.0
     square_s: float = 120.0
+    grid_s: float = 450.0
     refill_every_h: float = 8.0
     refill_s: float = 900.0
 
     def __post_init__(self) -> None:
         counts = (self.shots_per_hole, self.holes_per_cluster, self.holes_per_square)
-        times = [self.exposures_per_hour, self.stage_s, self.square_s]
+        times = [self.exposures_per_hour, self.stage_s, self.square_s, self.grid_s]
         times += [self.refill_every_h, self.refill_s]
         is_finite = all(map(math.isfinite, times))
         if not (is_finite and self.exposures_per_hour > 0 and min(counts) > 0):
@@ -169,7 +183,7 @@ class Entry:
     number
         From 1.
     taken_at_s
-        Seconds after the start.
+        Seconds after the first exposure.
     grid, square, hole, area
         From 1; numbering of squares and holes starts anew on each grid. The area is
         the place within a hole.
@@ -177,6 +191,8 @@ class Entry:
         Of the beam shift within a cluster, from 1.
     image_shift_um, stage_um
         x and y of the shift; x, y, z of the stage.
+    square_um, hole_um
+        x, y, z of the middles of its square and of its hole.
     ice_factor, filling
         Of the square: thickness against the recipe's, density of the particles, 0 to 1.
     beam_share
@@ -200,6 +216,8 @@ class Entry:
     beam_group: int
     image_shift_um: tuple[float, float]
     stage_um: tuple[float, float, float]
+    square_um: tuple[float, float, float]
+    hole_um: tuple[float, float, float]
     ice_factor: float
     filling: float
     beam_share: float
@@ -208,6 +226,11 @@ class Entry:
     phase_shift_deg: float
     defect: Defect | None
     fault: str | None
+
+    @property
+    def taken_at(self) -> datetime:
+        """When, by the clock of the microscope."""
+        return STARTED_AT + timedelta(seconds=self.taken_at_s)
 
     @property
     def defocus_angst(self) -> float:
@@ -282,10 +305,13 @@ def draw_timetable(
         grid = index * grids // count
         place = index - math.ceil(grid * count / grids)
         fault = _fault(drawn.fault, faults)
+        if fault == "long_pause" and not index:
+            fault = None  # there is nothing that it could interrupt
         if fault == "long_pause":
             shortest_s, longest_s = _LONG_PAUSE_S
             clock.pass_by(shortest_s + (longest_s - shortest_s) * drawn.pause)
-        clock.pass_by(_way_s(timing, place))
+        if index:
+            clock.pass_by(_way_s(timing, place))
         entries.append(
             _entry(
                 drawn,
@@ -307,7 +333,7 @@ def draw_timetable(
 def _way_s(timing: Timing, place: int) -> float:
     """How long the microscope takes to come from the last exposure to this one."""
     if not place:
-        return 0.0
+        return timing.grid_s
     hole, shot = divmod(place, timing.shots_per_hole)
     if shot:
         return 0.0
@@ -346,14 +372,14 @@ def _block(seed: int, block: int) -> list[list[float]]:
 
     A generator takes longer to be made than to draw all of this.
     """
-    numbers = np.random.default_rng([seed, 1, block]).random((_BLOCK, 4))
+    numbers = stream(seed, Purpose.ENTRY, block).random((_BLOCK, 4))
     rows: list[list[float]] = numbers.tolist()
     return rows
 
 
 @functools.lru_cache(maxsize=8)
 def _square(seed: int, grid: int, square: int) -> _Square:
-    quality = np.random.default_rng([seed, 2, grid, square])
+    quality = stream(seed, Purpose.SQUARE, grid, square)
     return _Square(
         ice_factor=quality.uniform(0.8, 1.3),
         filling=quality.uniform(0.6, 1.0),
@@ -374,31 +400,28 @@ def _entry(
     fault: str | None,
     seed: int,
 ) -> Entry:
-    hole, shot = divmod(place, timing.shots_per_hole)
-    square, in_square = divmod(hole, timing.holes_per_square)
-    in_cluster = in_square % timing.holes_per_cluster
-    quality = _square(seed, grid, square)
+    where = find_place(timing, place)
+    quality = _square(seed, grid, where.square - 1)
     focus = draw_focus(
         plan,
         place=place,
-        square=(square, in_square * timing.shots_per_hole + shot),
-        seed=(seed, 3, grid),
+        square=(where.square - 1, where.since_focus),
+        grid=grid,
+        seed=seed,
     )
-    side = math.ceil(math.sqrt(timing.holes_per_cluster))
-    column, row = in_cluster % side - side // 2, in_cluster // side - side // 2
-    shift_um = (column * _HOLE_SPACING_UM, row * _HOLE_SPACING_UM)
-    moved = in_square // timing.holes_per_cluster * side * _HOLE_SPACING_UM
     hours = clock.now_s / 3_600
     return Entry(
         number=index + 1,
         taken_at_s=clock.now_s,
         grid=grid + 1,
-        square=square + 1,
-        hole=hole + 1,
-        area=shot + 1,
-        beam_group=in_cluster * timing.shots_per_hole + shot + 1,
-        image_shift_um=shift_um,
-        stage_um=(200.0 * square + moved, 120.0 * (square % 3), quality.height_um),
+        square=where.square,
+        hole=where.hole,
+        area=where.area,
+        beam_group=where.beam_group,
+        image_shift_um=where.image_shift_um,
+        stage_um=(*where.stage_um, quality.height_um),
+        square_um=(*where.square_um, quality.height_um),
+        hole_um=(*where.hole_um, quality.height_um),
         ice_factor=quality.ice_factor,
         filling=quality.filling,
         beam_share=math.exp(-_FADING_PER_HOUR * (hours % _FLASH_H)),

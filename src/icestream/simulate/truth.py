@@ -64,9 +64,9 @@ class ExposureTruth:
         Path of the image or movie, relative to the folder of the acquisition.
     taken_at_s
         Seconds after the first exposure.
-    grid, square, hole, beam_group
-        Which grid, where on it, and which beam shift; from 1. Squares and holes are
-        numbered anew on each grid.
+    grid, square, hole, area, beam_group
+        Which grid, where on it, which shot of the hole, and which beam shift; from 1.
+        Squares and holes are numbered anew on each grid.
     defect
         Why it should be rejected; ``None`` for a good one.
     faults
@@ -101,6 +101,7 @@ class ExposureTruth:
     grid: int
     square: int
     hole: int
+    area: int
     beam_group: int
     defect: str | None
     faults: tuple[str, ...]

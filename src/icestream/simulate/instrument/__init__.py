@@ -4,13 +4,11 @@ from icestream.simulate.instrument.eer import (
     EerExposure,
     EerSummary,
     EventFrame,
-    events_from_positions,
     write_eer,
 )
 from icestream.simulate.instrument.epu import (
     exposure_name,
     hole_image_name,
-    movie_path,
     picture_path,
     square_image_name,
     write_atlas,
@@ -25,8 +23,7 @@ from icestream.simulate.instrument.epu_image import (
     EpuImage,
 )
 from icestream.simulate.instrument.epu_session import EpuHole, EpuSession, EpuSquare
-from icestream.simulate.instrument.faults import Fault
-from icestream.simulate.instrument.gain import MovieFormat, oriented, write_gain
+from icestream.simulate.instrument.gain import write_gain
 from icestream.simulate.instrument.mrc import write_mrc_movie
 from icestream.simulate.instrument.serialem import (
     SerialemExposure,
@@ -37,9 +34,9 @@ from icestream.simulate.instrument.thumbnail import (
     draw_atlas,
     draw_grid_square,
     draw_hole,
-    write_jpeg,
+    thumbnail_shape,
 )
-from icestream.simulate.instrument.tiff import write_tiff, write_tiff_movie
+from icestream.simulate.instrument.tiff import write_tiff_movie
 
 __all__ = [
     "FALCON_4I",
@@ -52,29 +49,23 @@ __all__ = [
     "EpuSession",
     "EpuSquare",
     "EventFrame",
-    "Fault",
-    "MovieFormat",
     "SerialemExposure",
     "draw_atlas",
     "draw_grid_square",
     "draw_hole",
-    "events_from_positions",
     "exposure_name",
     "frame_set_name",
     "hole_image_name",
-    "movie_path",
-    "oriented",
     "picture_path",
     "square_image_name",
+    "thumbnail_shape",
     "write_atlas",
     "write_eer",
     "write_gain",
-    "write_jpeg",
     "write_mdoc",
     "write_mrc_movie",
     "write_picture",
     "write_session",
     "write_square",
-    "write_tiff",
     "write_tiff_movie",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from xml.sax.saxutils import escape, quoteattr
 
@@ -18,7 +17,6 @@ from icestream.simulate.instrument.directory import (
     bytes_field,
     integer_field,
 )
-from icestream.simulate.instrument.parallel import mapped_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +31,6 @@ __all__ = [
     "EerSummary",
     "EventFrame",
     "encode_events",
-    "events_from_positions",
     "metadata_xml",
     "write_eer",
 ]
@@ -128,38 +125,6 @@ class EerSummary:
     event_count: int
 
 
-def events_from_positions(
-    y_quarter_px: NDArray[Any], x_quarter_px: NDArray[Any], *, shape: tuple[int, int]
-) -> EventFrame:
-    """Sort the electrons of one raw frame into the order in which EER stores them.
-
-    Parameters
-    ----------
-    y_quarter_px, x_quarter_px
-        ``(n,)`` integers, row and column in quarters of a pixel, in any order.
-    shape
-        Rows and columns of the camera, px.
-
-    Returns
-    -------
-    EventFrame
-        Without those off the camera, and with one of several in one pixel: the format
-        has no place for more.
-    """
-    height_px, width_px = shape
-    y, x = np.asarray(y_quarter_px), np.asarray(x_quarter_px)
-    inside = (y >= 0) & (y < 4 * height_px) & (x >= 0) & (x < 4 * width_px)
-    # A narrow key sorts several times faster; that of a Falcon has 28 bits.
-    is_narrow = 16 * height_px * width_px < 1 << 32
-    kind = np.uint32 if is_narrow else np.uint64
-    y, x = y[inside].astype(kind), x[inside].astype(kind)
-    key = ((y >> 2) * kind(width_px) + (x >> 2)) << 4 | (y & 3) << 2 | x & 3
-    key.sort()
-    pixel = (key >> 4).astype(np.int64)
-    keep = np.append(True, pixel[1:] != pixel[:-1])[: pixel.size]
-    return EventFrame(pixel[keep], (key[keep] & 15).astype(np.uint8))
-
-
 def encode_events(frame: EventFrame, *, pixel_count: int) -> bytes:
     """Pack the events of one raw frame into the bit stream of its strip.
 
@@ -214,7 +179,7 @@ def _runs(frame: EventFrame, pixel_count: int) -> NDArray[np.int64]:
     if runs.min() < 0:
         raise BadSettings(
             f"The events do not lie in increasing order on {pixel_count} pixels.",
-            hint="Sort them, one a pixel (events_from_positions does).",
+            hint="Sort them, one a pixel.",
         )
     return runs
 
@@ -300,7 +265,6 @@ def write_eer(
     shape: tuple[int, int] = (4096, 4096),
     exposure: EerExposure,
     compression: EerCompression = 65001,
-    threads: int = 1,
 ) -> EerSummary:
     """Write a movie of electron events.
 
@@ -309,7 +273,7 @@ def write_eer(
     path
         The file; replaced in one step.
     frames
-        Raw frames in order; few are held at a time. Their number need not be known: a
+        Raw frames in order; one is held at a time. Their number need not be known: a
         real camera's varies by a few between exposures.
     shape
         Rows and columns. Real ones, and all that RELION reads, are 4096 x 4096.
@@ -317,8 +281,6 @@ def write_eer(
         For the metadata.
     compression
         65001 is what RELION 3.1 reads; newer EPU writes 65002.
-    threads
-        Frames encoded at a time.
 
     Returns
     -------
@@ -339,15 +301,14 @@ def write_eer(
     65002 of each directory holds that of the frame.
     """
     pixel_count = shape[0] * shape[1]
-    encode = partial(encode_events, pixel_count=pixel_count)
     common = _common_fields(shape, compression)
     position, tags = 0, sorted(common)
     summary = EerSummary(0, 0)
     with replacing(path) as temporary, temporary.open("wb") as file:
         writer = DirectoryWriter(file, is_big=True)
-        for strip, count in mapped_in_order(
-            lambda frame: (encode(frame), frame.pixel.size), frames, threads=threads
-        ):
+        for frame in frames:
+            strip = encode_events(frame, pixel_count=pixel_count)
+            count = frame.pixel.size
             fields = dict(common)
             if compression == 65002:
                 fields[_FRAME_METADATA] = bytes_field(

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from icestream.io import guarding_writes, replacing
-from icestream.simulate.instrument.epu_image import EpuImage, EpuOutput, image_xml
+from icestream.simulate.instrument.epu_image import EpuImage, image_xml
 from icestream.simulate.instrument.epu_session import (
     EpuSession,
     EpuSquare,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = [
     "exposure_name",
     "hole_image_name",
-    "movie_path",
     "picture_path",
     "square_image_name",
     "write_atlas",
@@ -50,7 +49,6 @@ __all__ = [
 ]
 
 _DISC = "Images-Disc1"
-_MOVIE_ENDING: dict[EpuOutput, str] = {"tiff": "_fractions.tiff", "eer": "_EER.eer"}
 
 
 def exposure_name(
@@ -94,33 +92,6 @@ def picture_path(session_folder: Path, square_id: int, name: str) -> Path:
     return square / ("Data" if "_Data_" in name else "FoilHoles") / name
 
 
-def movie_path(
-    session_folder: Path, square_id: int, name: str, *, output: EpuOutput
-) -> Path:
-    """Return where the movie of an exposure stands; its folder is made.
-
-    Parameters
-    ----------
-    session_folder
-        Of the session.
-    square_id
-        Of the grid square.
-    name
-        As `exposure_name` returns it.
-    output
-        ``tiff`` or ``eer``.
-
-    Raises
-    ------
-    DiskFull, FolderUnavailable
-        The folder could not be made.
-    """
-    stem = picture_path(session_folder, square_id, name)
-    path = stem.with_name(stem.name + _MOVIE_ENDING[output])
-    _make_parent(path)
-    return path
-
-
 def write_picture(
     stem: Path, image: EpuImage, picture: NDArray[np.uint8]
 ) -> tuple[Path, Path]:
@@ -148,7 +119,7 @@ def write_picture(
     jpeg, xml = stem.with_name(stem.name + ".jpg"), stem.with_name(stem.name + ".xml")
     _make_parent(stem)
     write_jpeg(jpeg, picture)
-    _write(xml, image_xml(image))
+    _write(xml, image_xml(image, name=stem.name))
     return jpeg, xml
 
 
@@ -220,13 +191,12 @@ def write_atlas(
     """
     folder = sample_folder / "Atlas"
     write_picture(folder / f"Atlas_{atlas_id}", image, picture)
-    height_px, width_px = picture.shape
     content = atlas_dm(
         atlas_id,
         squares,
         taken_at=image.taken_at,
         storage_folder=storage_folder,
-        shape=(height_px, width_px),
+        shape=image.readout_shape,
     )
     return _write(folder / "Atlas.dm", content)
 

@@ -54,7 +54,7 @@ class EpuCamera:
     super_resolution_factor
         1, or 2 for a camera that counts on a grid twice as fine.
     frame_rate_hz
-        Raw frames a second; used for EER only.
+        Raw frames a second; told for EER only.
     """
 
     name: str
@@ -64,7 +64,7 @@ class EpuCamera:
     output: EpuOutput
     binning: int = 1
     super_resolution_factor: int = 1
-    frame_rate_hz: float = 0.0
+    frame_rate_hz: float
 
 
 K3 = EpuCamera(
@@ -75,6 +75,7 @@ K3 = EpuCamera(
     output="tiff",
     binning=2,
     super_resolution_factor=2,
+    frame_rate_hz=1500.0,
 )
 FALCON_4I = EpuCamera(
     name="EF-Falcon",
@@ -100,8 +101,8 @@ class EpuImage:
         Å/px of the camera's physical pixels.
     exposure_s
         Of the whole exposure, s.
-    dose_e_per_angst2, dose_on_camera_e_per_px
-        Of the whole exposure.
+    dose_e_per_angst2
+        Of the whole exposure, as the camera counted it.
     fraction_count
         Frames of the movie; ``None`` for pictures without one, and for EER.
     applied_defocus_angst
@@ -127,7 +128,10 @@ class EpuImage:
 
     Notes
     -----
-    EPU's XML has no spherical aberration: it belongs to the microscope's profile.
+    EPU's XML has no spherical aberration: it belongs to the microscope's profile. In
+    files of EPU 2.6 to 3.9, ``Dose`` differs by a percent between the shots of one
+    hole: it is measured. ``DoseOnCamera`` is that of a pixel of the picture, and
+    ``DoseRate`` that of the smallest pixel that the camera counts on.
     """
 
     camera: EpuCamera
@@ -135,7 +139,6 @@ class EpuImage:
     pixel_size_angst: float
     exposure_s: float
     dose_e_per_angst2: float
-    dose_on_camera_e_per_px: float
     fraction_count: int | None = None
     applied_defocus_angst: float = 0.0
     stage_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -154,14 +157,28 @@ class EpuImage:
     instrument_id: str = "3632"
     software_version: str = "3.9.1.8206"
 
+    @property
+    def readout_shape(self) -> tuple[int, int]:
+        """Rows and columns of the picture."""
+        height_px, width_px = self.camera.shape
+        return height_px // self.camera.binning, width_px // self.camera.binning
 
-def image_xml(image: EpuImage) -> bytes:
+    @property
+    def dose_on_camera_e_per_px(self) -> float:
+        """Electrons in a pixel of the picture."""
+        picture_pixel_angst = self.pixel_size_angst * self.camera.binning
+        return self.dose_e_per_angst2 * picture_pixel_angst**2
+
+
+def image_xml(image: EpuImage, *, name: str) -> bytes:
     """Return the XML of one picture.
 
     Parameters
     ----------
     image
         What it says.
+    name
+        Of the picture, without ending: with the time, it gives its identity.
 
     Returns
     -------
@@ -171,7 +188,7 @@ def image_xml(image: EpuImage) -> bytes:
     root = element(
         "MicroscopeImage",
         element("name", "Empty"),
-        element("uniqueID", str(_identity(image, "image"))),
+        element("uniqueID", str(_identity(image, "image", name))),
         _custom_data(image),
         element("IntensityScale", attributes=NIL),
         _reference_transformation(image),
@@ -179,7 +196,7 @@ def image_xml(image: EpuImage) -> bytes:
         element(
             "microscopeData",
             _acquisition(image),
-            _core(image),
+            _core(image, name),
             _gun(image),
             _instrument(image),
             _optics(image),
@@ -192,10 +209,15 @@ def image_xml(image: EpuImage) -> bytes:
     return root.encode()
 
 
-def _identity(image: EpuImage, purpose: str) -> uuid.UUID:
+def _identity(image: EpuImage, purpose: str, name: str) -> uuid.UUID:
     """Return the same number for the same picture, so that files can be compared."""
-    name = f"{purpose} {image.taken_at.isoformat()} {image.stage_um}"
-    return uuid.uuid5(uuid.NAMESPACE_OID, name)
+    what = f"{purpose} {name} {image.taken_at.isoformat()}"
+    return uuid.uuid5(uuid.NAMESPACE_OID, what)
+
+
+def _is_eer(image: EpuImage) -> bool:
+    """Whether a movie of electrons belongs to it."""
+    return image.camera.output == "eer" and bool(image.gain_reference)
 
 
 def _nil(tag: str) -> str:
@@ -218,6 +240,8 @@ def _pair(key: str, value: str | float | bool) -> str:
 def _custom_data(image: EpuImage) -> str:
     camera = image.camera
     prefix = f"Detectors[{camera.name}]"
+    finest = camera.binning * camera.super_resolution_factor
+    rate = image.dose_on_camera_e_per_px / finest**2 / image.exposure_s
     rows: dict[str, str | float | bool] = {
         "DoseOnCamera": float(image.dose_on_camera_e_per_px),
         "Aperture[C2].Name": "50",
@@ -225,9 +249,9 @@ def _custom_data(image: EpuImage) -> str:
         "StemMagnification": False,
         f"{prefix}.CommercialName": camera.commercial_name,
         f"{prefix}.ElectronCounted": True,
-        "DoseRate": float(image.dose_on_camera_e_per_px / image.exposure_s),
+        "DoseRate": float(rate),
     }
-    if camera.output == "eer":
+    if _is_eer(image):
         rows |= {
             f"{prefix}.EerGainReference": image.gain_reference,
             f"{prefix}.ExposureTime": float(image.exposure_s),
@@ -293,7 +317,7 @@ def _vector(tag: str, values: tuple[float, float]) -> str:
 
 def _acquisition(image: EpuImage) -> str:
     camera = image.camera
-    height_px, width_px = (side // camera.binning for side in camera.shape)
+    height_px, width_px = image.readout_shape
     area = {"height": height_px, "width": width_px, "x": 0, "y": 0}
     return element(
         "acquisition",
@@ -311,7 +335,8 @@ def _acquisition(image: EpuImage) -> str:
             _value(
                 "DarkGainCorrection", "DarkGain" if image.is_gain_applied else "None"
             ),
-            _value("ExposureTime", image.exposure_s),
+            # What was asked for; the movie is as long as its raw frames.
+            _value("ExposureTime", round(image.exposure_s, 2)),
             _value("FixedReadoutArea", "Full"),
             _value("Inserted", value=True),
             _value("Name", camera.name),
@@ -349,18 +374,18 @@ def _fractionation(image: EpuImage) -> str:
             _value("b:NumberOffractions", image.fraction_count),
             attributes={"i:type": "b:EquidistantFractionation"} | _INTERFACE,
         )
-    if image.camera.output == "eer" and image.gain_reference:
+    if _is_eer(image):
         attributes = {"i:type": "b:EerFractionation"} | _INTERFACE
         return element("a:Value", attributes=attributes)
     return element("a:Value", attributes=NIL)
 
 
-def _core(image: EpuImage) -> str:
+def _core(image: EpuImage, name: str) -> str:
     return element(
         "core",
         _value("ApplicationSoftware", "EPU"),
         _value("ApplicationSoftwareVersion", image.software_version),
-        _value("Guid", str(_identity(image, "core"))),
+        _value("Guid", str(_identity(image, "core", name))),
     )
 
 

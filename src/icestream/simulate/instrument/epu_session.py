@@ -86,25 +86,25 @@ class EpuSquare:
         As in ``GridSquare_<id>``.
     stage_um
         x, y and z.
+    hole_spacing_um
+        Between centres.
     image_name
         Of its picture, without suffix.
     atlas_xy_px, atlas_size_px
         Centre and side on the picture of the atlas.
     holes
         All found, imaged or not.
-    hole_spacing_um
-        Between centres.
     is_selected
         Whether the operator chose it.
     """
 
     square_id: int
     stage_um: tuple[float, float, float]
+    hole_spacing_um: float
     image_name: str = ""
     atlas_xy_px: tuple[float, float] = (0.0, 0.0)
     atlas_size_px: float = 0.0
     holes: tuple[EpuHole, ...] = ()
-    hole_spacing_um: float = 2.65
     is_selected: bool = True
 
 
@@ -120,6 +120,8 @@ class EpuSession:
         Of the session and of its folder.
     started_at
         With its offset from UTC.
+    hole_size_um, hole_spacing_um
+        Of the foil.
     storage_folder
         Windows path of the folder above the session's.
     atlas_path
@@ -127,9 +129,7 @@ class EpuSession:
     square_ids
         All squares of the grid that EPU knows.
     autoloader_slot
-        1 to 12.
-    hole_size_um, hole_spacing_um
-        Of the foil.
+        1 to 12; EPU writes 0 to 11.
     cluster_radius_um
         Of an aberration-free image-shift cluster; ``None`` without.
     movie_format
@@ -139,12 +139,12 @@ class EpuSession:
     session_id: int
     name: str
     started_at: datetime
+    hole_size_um: float
+    hole_spacing_um: float
     storage_folder: str = "Z:\\DoseFractions"
     atlas_path: str = ""
     square_ids: tuple[int, ...] = ()
     autoloader_slot: int = 1
-    hole_size_um: float = 1.2
-    hole_spacing_um: float = 2.5
     cluster_radius_um: float | None = 12.0
     movie_format: str = "Tiff Lzw Non-Gain normalized"
 
@@ -161,7 +161,7 @@ def session_dm(session: EpuSession) -> bytes:
     return _document(
         "EpuSessionXml",
         _id(session.session_id),
-        _value("AutoloaderSlot", session.autoloader_slot),
+        _value("AutoloaderSlot", session.autoloader_slot - 1),
         _value("ClusteringMode", mode),
         _value("ClusteringRadius", (session.cluster_radius_um or 0.0) * 1e-6),
         _object(ids, "DoseFractionsOutputFormat", text(session.movie_format)),

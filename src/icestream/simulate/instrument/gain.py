@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MovieFormat", "oriented", "rescaled_gain", "write_gain"]
+__all__ = ["MovieFormat", "rescaled_gain", "write_gain"]
 
 MovieFormat: TypeAlias = Literal["tiff", "mrc", "eer"]
 
@@ -54,23 +54,6 @@ _UPSIDE_DOWN: dict[tuple[MovieFormat, str], bool] = {
     ("eer", ".tif"): True,
 }
 _DESCRIPTION, _METADATA = 270, 65001
-
-
-def oriented(
-    image: NDArray[Any], *, quarter_turns: int = 0, is_mirrored: bool = False
-) -> NDArray[Any]:
-    """Turn an image into one of its eight orientations.
-
-    Parameters
-    ----------
-    image
-        ``(h, w)``.
-    quarter_turns
-        By 90° from the row axis to the column axis (`numpy.rot90`), after mirroring.
-    is_mirrored
-        Whether the columns are reversed first.
-    """
-    return np.rot90(image[:, ::-1] if is_mirrored else image, quarter_turns)
 
 
 def rescaled_gain(
@@ -119,11 +102,10 @@ def write_gain(
     *,
     movie_format: MovieFormat,
     pixel_size_angst: float = 1.0,
-    quarter_turns: int = 0,
     is_mirrored: bool = False,
     scale: float = 1,
 ) -> None:
-    """Write a gain reference so that RELION finds it right, or turned against that.
+    """Write a gain reference so that RELION finds it right, or mirrored against that.
 
     Parameters
     ----------
@@ -136,8 +118,8 @@ def write_gain(
         Of the movies that it belongs to.
     pixel_size_angst
         Å/px, for MRC.
-    quarter_turns, is_mirrored
-        As `oriented` has them, of the right file: 0 and false write the right one.
+    is_mirrored
+        Whether the columns of the right file are reversed.
     scale
         As `rescaled_gain` has it.
 
@@ -159,7 +141,8 @@ def write_gain(
         values, _ = _inverse(values)
     if _UPSIDE_DOWN[movie_format, suffix]:
         values = values[::-1]
-    values = oriented(values, quarter_turns=quarter_turns, is_mirrored=is_mirrored)
+    if is_mirrored:
+        values = values[:, ::-1]
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     if suffix == ".mrc":
         write_mrc(path, pixels, pixel_size_angst=pixel_size_angst, dtype=np.float32)

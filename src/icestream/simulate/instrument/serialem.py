@@ -34,7 +34,9 @@ class SerialemExposure:
     frame_count
         Frames in the movie.
     dose_e_per_angst2, dose_rate_e_per_px_s
-        Of the whole exposure; at the camera.
+        Of the whole exposure, from the calibration of the beam without a specimen; what
+        the camera counted behind the specimen. In a real mdoc of a thick lamella the
+        second is a tenth of the first.
     exposure_s
         s.
     pixel_size_angst

@@ -16,26 +16,37 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "THUMBNAIL_SHAPE",
     "draw_atlas",
     "draw_grid_square",
     "draw_hole",
+    "thumbnail_shape",
     "write_jpeg",
 ]
 
-THUMBNAIL_SHAPE = (364, 512)
-"""Rows and columns of EPU's pictures from a K3; from a Falcon they are 512 x 512."""
-
+_LONGER_SIDE_PX = 512
 _JPEG_LEVEL = 90
 _BAR, _FOIL, _ICE = 12.0, 90.0, 190.0
 _NOISE = 6.0
+
+
+def thumbnail_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of EPU's picture of an image.
+
+    Parameters
+    ----------
+    shape
+        Of the image. 364 x 512 px become of a K3's, 512 x 512 of a Falcon's; a small
+        image stays as it is.
+    """
+    scale = min(1.0, _LONGER_SIDE_PX / max(shape))
+    return max(1, round(scale * shape[0])), max(1, round(scale * shape[1]))
 
 
 def draw_grid_square(
     centres_yx: NDArray[np.floating[Any]],
     *,
     hole_radius_px: float,
-    shape: tuple[int, int] = THUMBNAIL_SHAPE,
+    shape: tuple[int, int],
     seed: int = 0,
 ) -> NDArray[np.uint8]:
     """Draw a square of foil with bright holes between dark grid bars.
@@ -70,7 +81,7 @@ def draw_grid_square(
 def draw_hole(
     *,
     radius_px: float,
-    shape: tuple[int, int] = THUMBNAIL_SHAPE,
+    shape: tuple[int, int],
     seed: int = 0,
 ) -> NDArray[np.uint8]:
     """Draw one bright hole in the middle of foil, as `draw_grid_square` has it."""
@@ -83,7 +94,7 @@ def draw_atlas(
     squares: Sequence[tuple[float, float]],
     *,
     side_px: float,
-    shape: tuple[int, int] = THUMBNAIL_SHAPE,
+    shape: tuple[int, int],
     seed: int = 0,
 ) -> NDArray[np.uint8]:
     """Draw the grid: bright squares on dark bars.

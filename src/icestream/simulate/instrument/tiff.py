@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import imagecodecs
@@ -16,7 +15,6 @@ from icestream.simulate.instrument.directory import (
     ascii_field,
     integer_field,
 )
-from icestream.simulate.instrument.parallel import mapped_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +29,7 @@ TiffCompression: TypeAlias = Literal["lzw", "none"]
 
 _COMPRESSION: dict[TiffCompression, int] = {"none": 1, "lzw": 5}
 _SAMPLE_FORMAT = {"u": 1, "i": 2, "f": 3}
+_DATE_TIME = 306
 _WRITABLE = ("uint8", "int8", "uint16", "int16", "float32")
 
 
@@ -41,9 +40,7 @@ def write_tiff_movie(
     rows_per_strip: int | None = None,
     compression: TiffCompression = "lzw",
     is_big: bool = False,
-    description: str = "",
     taken_at: datetime | None = None,
-    threads: int = 1,
 ) -> int:
     """Write a movie, one directory a frame.
 
@@ -53,8 +50,8 @@ def write_tiff_movie(
         The file; replaced in one step.
     frames
         ``(h, w)`` each, all of one shape and one type: uint8 counts as cameras write
-        them (uint16, int16, int8, float32 too). Row 0 is written first. At most
-        ``2 * threads`` are held at a time.
+        them (uint16, int16, int8, float32 too). Row 0 is written first. One is held at
+        a time.
     rows_per_strip
         ``None`` for one strip a frame. Readers must take any number; strips of some 128
         rows are the fastest to write.
@@ -62,12 +59,8 @@ def write_tiff_movie(
         ``lzw`` without predictor, or ``none``.
     is_big
         BigTIFF, for more than 4 GiB.
-    description
-        Of the first directory.
     taken_at
         Time of the first directory.
-    threads
-        Frames encoded at a time.
 
     Returns
     -------
@@ -81,13 +74,15 @@ def write_tiff_movie(
     DiskFull, FolderUnavailable
         The file could not be written.
     """
-    texts = _text_fields(description, taken_at)
+    time = {} if taken_at is None else {_DATE_TIME: _time_field(taken_at)}
     first: tuple[tuple[int, ...], str] | None = None
     count = 0
-    encode = partial(_encoded, rows_per_strip=rows_per_strip, compression=compression)
     with replacing(path) as temporary, temporary.open("wb") as file:
         writer = DirectoryWriter(file, is_big=is_big)
-        for shape, dtype, strips in mapped_in_order(encode, frames, threads=threads):
+        for frame in frames:
+            shape, dtype, strips = _encoded(
+                frame, rows_per_strip=rows_per_strip, compression=compression
+            )
             first = first or (shape, dtype.name)
             if first != (shape, dtype.name):
                 raise BadSettings(
@@ -95,7 +90,7 @@ def write_tiff_movie(
                     hint="Give frames of one shape and type.",
                 )
             fields = image_fields(shape, dtype, rows_per_strip, compression)
-            writer.append({**fields, **(texts if not count else {})}, strips)
+            writer.append({**fields, **(time if not count else {})}, strips)
             count += 1
         if not count:
             raise BadSettings(f"{path} would have no frame.", hint="Give one at least.")
@@ -106,8 +101,6 @@ def write_tiff(
     path: Path,
     image: NDArray[Any],
     *,
-    rows_per_strip: int | None = None,
-    compression: TiffCompression = "lzw",
     extra_fields: Mapping[int, Field] | None = None,
 ) -> None:
     """Write one image, such as a gain reference.
@@ -118,8 +111,6 @@ def write_tiff(
         The file; replaced in one step.
     image
         ``(h, w)``, of the types of `write_tiff_movie`.
-    rows_per_strip, compression
-        As `write_tiff_movie` has them.
     extra_fields
         Further tags of the directory.
 
@@ -128,10 +119,8 @@ def write_tiff(
     BadSettings, DiskFull, FolderUnavailable
         As `write_tiff_movie` does.
     """
-    shape, dtype, strips = _encoded(
-        image, rows_per_strip=rows_per_strip, compression=compression
-    )
-    fields = image_fields(shape, dtype, rows_per_strip, compression)
+    shape, dtype, strips = _encoded(image, rows_per_strip=None, compression="lzw")
+    fields = image_fields(shape, dtype, None, "lzw")
     with replacing(path) as temporary, temporary.open("wb") as file:
         writer = DirectoryWriter(file, is_big=False)
         writer.append({**fields, **(extra_fields or {})}, strips)
@@ -159,13 +148,8 @@ def image_fields(
     }
 
 
-def _text_fields(description: str, taken_at: datetime | None) -> dict[int, Field]:
-    fields = {}
-    if description:
-        fields[270] = ascii_field(description)
-    if taken_at is not None:
-        fields[306] = ascii_field(taken_at.strftime("%Y:%m:%d %H:%M:%S"))
-    return fields
+def _time_field(taken_at: datetime) -> Field:
+    return ascii_field(taken_at.strftime("%Y:%m:%d %H:%M:%S"))
 
 
 def _encoded(
