@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
 
 from icestream.cli import main
+from icestream.cli.exits import terminable
 from icestream.cli.start import Interruption
+from icestream.simulate import TRUTH_NAME, read_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +60,40 @@ def test_ctrl_c_within_an_import_ends_quietly(
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_sigterm_ends_a_simulation_as_ctrl_c_does(tmp_path: Path) -> None:
+    args = ("simulate", "images", "--count", "500", "--size", "128x128", "--pixel", "4")
+    code = f"from icestream.cli import main; main({[*args, '--workers', '2']!r})"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        try:
+            while not list(tmp_path.glob("images/*.mrc")):
+                assert program.poll() is None
+                time.sleep(0.05)
+            program.terminate()
+            _, told = program.communicate(timeout=60)
+        finally:
+            program.kill()
+    assert program.returncode == 143, told
+    assert told.strip() == "Terminated."
+    images = len(list(tmp_path.glob("images/*.mrc")))
+    # An image may have come whose truth has not.
+    assert images - len(read_truth(tmp_path / "images" / TRUTH_NAME).exposures) < 2
+    assert not (tmp_path / "images" / ".camera").exists()
+
+
+def test_sigterm_is_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(typer.Exit) as left, terminable():
+        signal.raise_signal(signal.SIGTERM)
+    assert left.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_nothing_is_imported_before_ctrl_c_is_taken_care_of() -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
 
-from icestream.domain.errors import BadSettings, DiskFull
-from icestream.io import read_micrograph
+from icestream.domain.errors import BadSettings, DiskFull, FolderUnavailable
+from icestream.io import read_header, read_micrograph
 from icestream.simulate import (
     TRUTH_NAME,
     Acquisition,
     FaultRates,
     Recipe,
     Timing,
+    courier,
     read_truth,
     simulate_acquisition,
     usual_acquisition,
@@ -25,6 +27,8 @@ from icestream.simulate import (
 from icestream.simulate.atoms import Atoms
 from icestream.simulate.courier import Courier
 from icestream.simulate.crowd import Species
+from icestream.simulate.epu_layout import EpuLayout
+from icestream.simulate.studio import Studio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,23 +109,6 @@ def test_an_epu_session_has_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert frames.dtype == np.uint8
 
 
-def test_super_resolution_movies_are_twice_as_fine(tmp_path: Path) -> None:
-    (path,) = simulate_acquisition(
-        tmp_path, acquisition(1, output="tiff", super_resolution=2)
-    )
-    assert tifffile.imread(path).shape == (3, 256, 320)
-
-
-def test_serialem_has_an_mdoc_for_each_movie(tmp_path: Path) -> None:
-    paths = simulate_acquisition(
-        tmp_path, acquisition(layout="serialem", output="tiff")
-    )
-    for path in paths:
-        text = path.with_name(path.name + ".mdoc").read_text(encoding="ascii")
-        assert "NumSubFrames = 3" in text
-        assert path.name in text
-
-
 def test_names_repeat_from_grid_to_grid(tmp_path: Path) -> None:
     paths = simulate_acquisition(tmp_path, acquisition(4, grids=2))
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
@@ -158,9 +145,9 @@ def _has_metadata(path: Path) -> bool:
     return path.with_name(path.name.replace("_fractions.tiff", ".xml")).exists()
 
 
-def _has_one_frame(path: Path) -> bool:
+def _has_fewer_frames(path: Path) -> bool:
     with tifffile.TiffFile(path) as file:
-        return len(file.pages) == 1
+        return len(file.pages) == 2
 
 
 @pytest.mark.parametrize(
@@ -173,7 +160,7 @@ def _has_one_frame(path: Path) -> bool:
         ("duplicate_name", _is_there_again),
         ("missing_metadata", lambda path: not _has_metadata(path)),
         ("late_metadata", _has_metadata),
-        ("wrong_frame_count", _has_one_frame),
+        ("wrong_frame_count", _has_fewer_frames),
     ],
 )
 def test_files_go_wrong_as_told(
@@ -192,6 +179,25 @@ def test_a_fault_that_cannot_be_is_not_told(tmp_path: Path) -> None:
     simulate_acquisition(tmp_path, acquisition(3, faults=rates))
     truth = read_truth(tmp_path / TRUTH_NAME)
     assert {one.faults for one in truth.exposures} == {()}
+
+
+def test_a_single_frame_cannot_be_missing(tmp_path: Path) -> None:
+    rates = FaultRates(wrong_frame_count=1.0)
+    made = acquisition(2, output="tiff", frame_count=1, faults=rates)
+    paths = simulate_acquisition(tmp_path, made)
+    assert all(tifffile.imread(path).shape == (128, 160) for path in paths)
+    truth = read_truth(tmp_path / TRUTH_NAME)
+    assert {one.faults for one in truth.exposures} == {()}
+
+
+def test_each_grid_loses_frames_of_its_own(tmp_path: Path) -> None:
+    made = acquisition(2, output="mrc", grids=2)
+    few, many = made.recipes[0], replace(made.recipes[1], frame_count=16)
+    rates = FaultRates(wrong_frame_count=1.0)
+    made = replace(made, recipes=(few, many), faults=rates)
+    paths = simulate_acquisition(tmp_path, made)
+    # An eighth of them, one at least.
+    assert [read_header(path).frame_count for path in paths] == [2, 14]
 
 
 def test_a_rewritten_file_ends_with_its_own_content(tmp_path: Path) -> None:
@@ -268,8 +274,70 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_acquisition_is_not_overwritten(tmp_path: Path) -> None:
     simulate_acquisition(tmp_path, acquisition(1))
-    with pytest.raises(BadSettings, match="holds an acquisition"):
+    with pytest.raises(BadSettings, match="holds an acquisition already") as found:
         simulate_acquisition(tmp_path, acquisition(1))
+    assert "Delete the folder" in str(found.value.hint)
+
+
+def test_one_that_was_killed_says_what_to_do(tmp_path: Path) -> None:
+    simulate_acquisition(tmp_path, acquisition(1))
+    (tmp_path / ".camera").mkdir()
+    with pytest.raises(BadSettings, match="was cut off") as found:
+        simulate_acquisition(tmp_path, acquisition(1))
+    assert "delete the folder" in str(found.value.hint)
+
+
+def _fail_at_the_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FolderUnavailable("no gain here")
+
+    monkeypatch.setattr(courier, "write_gain", fail)
+
+
+def _fail_at_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FolderUnavailable("no session here")
+
+    monkeypatch.setattr(EpuLayout, "begin", fail)
+
+
+def _fail_at_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FolderUnavailable("no image here")
+
+    monkeypatch.setattr(Studio, "take", fail)
+
+
+@pytest.mark.parametrize(
+    "fail", [_fail_at_the_gain, _fail_at_the_session, _fail_at_the_first]
+)
+def test_what_failed_at_once_can_be_tried_again(
+    tmp_path: Path, fail: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    made = acquisition(1, output="tiff", layout="epu")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fail(monkeypatch)
+        with pytest.raises(FolderUnavailable, match="here"):
+            simulate_acquisition(tmp_path, made)
+    assert not (tmp_path / ".camera").exists()
+    assert not (tmp_path / TRUTH_NAME).exists()
+    simulate_acquisition(tmp_path, made)
+    assert len(read_truth(tmp_path / TRUTH_NAME).exposures) == 1
+
+
+def test_the_first_error_is_told_and_nothing_comes_late(tmp_path: Path) -> None:
+    rates = FaultRates(late_metadata=1.0, late_gain=1.0)
+    made = acquisition(3, output="tiff", layout="serialem", faults=rates)
+
+    def stop(_: Path) -> None:
+        # Where metadata and gain would go, nothing can be written any more.
+        (tmp_path / "gain.mrc").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_acquisition(tmp_path, made, on_delivered=stop)
+    assert not (tmp_path / ".camera").exists()
+    assert not list(tmp_path.rglob("*.mdoc"))
 
 
 def test_what_cannot_be_acquired_is_refused() -> None:
@@ -294,9 +362,9 @@ def atoms_reaching(reach_angst: float, count: int = 2) -> Atoms:
 @pytest.mark.parametrize(
     ("reach_angst", "pixel_angst", "sheet_angst", "said"),
     [
-        (50_000.0, 1.5, None, "reaches 50,000 Å .* box of 86,668 px, but 800 are"),
-        (80.0, 0.2, None, "at 0.2 Å/px .* box of 1,040 px, .* 0.26 Å or more"),
-        (4_000.0, 1.0, 30.0, "box of 10,400 px, but 8,000 are"),
+        (50_000.0, 1.5, None, "reaches 50,000 Å .* box of 87,480 px, but 800 are"),
+        (80.0, 0.2, None, "at 0.2 Å/px .* box of 1,050 px, .* 0.27 Å or more"),
+        (4_000.0, 1.0, 30.0, "box of 10,500 px, but 8,000 are"),
         (0.0, 1.5, None, "has 2 atoms and reaches 0.0 Å .* do not show it"),
     ],
 )

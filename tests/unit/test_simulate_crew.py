@@ -62,8 +62,8 @@ def test_ctrl_c_is_one_line_wherever_it_comes(tmp_path: Path, moment: str) -> No
     assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
     assert not psutil.wait_procs(family, timeout=5)[1]
     assert not (folder / ".camera").exists()
-    taken = len(read_truth(folder / TRUTH_NAME).exposures)
-    assert (taken > 0) == (moment == "work")
+    if moment == "work":
+        assert read_truth(folder / TRUTH_NAME).exposures
 
 
 def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:

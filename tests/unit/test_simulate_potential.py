@@ -113,7 +113,8 @@ def test_protein_in_ice_has_the_potential_of_protein() -> None:
     smooth = potential_volume(
         atoms, box_px=48, pixel_size_angst=3.0, b_extra_angst2=1000
     )
-    # Inside, smoothed over 8 Å, and not beyond it: protein is packed with few holes.
+    # Inside, smoothed over 8 Å, and not beyond it: protein is packed with few holes;
+    # real ones have 3.8 to 3.95 V at most.
     assert 2.4 < float(smooth.max()) < 4.6
     assert float(smooth.min()) > -0.1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 from dataclasses import fields, replace
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icestream.domain.errors import BadSettings, FolderUnavailable
+from icestream.domain.errors import BadSettings, DiskFull, FolderUnavailable
 from icestream.simulate.score import score_acquisition
 from icestream.simulate.truth import (
     TRUTH_NAME,
@@ -153,6 +154,25 @@ def test_what_was_written_before_an_error_stays(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(read_truth(path).exposures) == 1
+
+
+def test_an_error_before_the_first_exposure_leaves_no_truth(tmp_path: Path) -> None:
+    path = tmp_path / TRUTH_NAME
+    with pytest.raises(KeyboardInterrupt), TruthWriter(path, ABOUT):
+        raise KeyboardInterrupt
+    assert not path.exists()
+
+
+def test_a_truth_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pa.ipc, "new_stream", full)
+    with pytest.raises(DiskFull):
+        TruthWriter(tmp_path / TRUTH_NAME, ABOUT)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import functools
 import math
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
@@ -33,9 +35,10 @@ from icestream.domain.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
 
-__all__ = ["INTERRUPTED", "ITEMS_FAILED", "TERMINATED", "guarded"]
+__all__ = ["INTERRUPTED", "ITEMS_FAILED", "TERMINATED", "guarded", "terminable"]
 
 _USAGE = 2
 ITEMS_FAILED = 3
@@ -87,6 +90,36 @@ def _refuse_what_is_no_number(options: Mapping[str, object]) -> None:
                     f"--{name.replace('_', '-')} {one} cannot be.",
                     hint="Give a finite number.",
                 )
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: no error, so that nothing takes it for one."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does, cleanly; a second one ends it at once.
+
+    For a command that has something to clear up; in the main thread only.
+
+    Raises
+    ------
+    typer.Exit
+        With the code of SIGTERM, after it came.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        say(stderr(), "Terminated.")
+        raise typer.Exit(TERMINATED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show(error: IcestreamError) -> None:

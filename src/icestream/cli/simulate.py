@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from icestream.cli.exits import terminable
 from icestream.cli.output import count_of, progress_bar, say, stdout
 from icestream.domain.errors import BadSettings
 from icestream.simulate import (
@@ -263,7 +264,7 @@ def simulate_command(
         bar.start_task(task)
         bar.update(task, advance=1, description=path.name)
 
-    with bar:
+    with terminable(), bar:
         acquisition = usual_acquisition(
             count,
             shape=_shape(size),

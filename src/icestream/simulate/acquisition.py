@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icestream.domain.errors import BadSettings
-from icestream.io import guarding_writes
+from icestream.engines.fourier import quick_even_side
 from icestream.simulate.courier import Courier
 from icestream.simulate.crew import take_all
 from icestream.simulate.focus import FocusPlan
@@ -189,14 +189,11 @@ def simulate_acquisition(
         seed=acquisition.seed,
     )
     studio = _studio(folder, acquisition, entries, chosen)
-    with guarding_writes(folder):
-        studio.staging.mkdir(parents=True, exist_ok=True)
-    studio.layout.begin(beside, folder.resolve().name)
     courier = Courier(
         folder,
         metadata_folder=beside,
         studio=studio,
-        faults=acquisition.faults,
+        rates=acquisition.faults,
         gain_scale=acquisition.gain_scale,
         seed=acquisition.seed,
         speed=speed,
@@ -205,6 +202,7 @@ def simulate_acquisition(
     about = _about(acquisition, chosen) | {"gain_faults": courier.gain_faults}
     taking = take_all(studio, entries, workers=workers)
     with courier, TruthWriter(folder / TRUTH_NAME, about) as writer, closing(taking):
+        studio.layout.begin(beside, folder.resolve().name)
         for entry, taken in taking:
             path, done = courier.deliver(entry, taken)
             writer.add(replace(taken.truth, faults=done))
@@ -217,10 +215,7 @@ def simulate_acquisition(
 def _check_folders(
     folder: Path, metadata_folder: Path | None, acquisition: Acquisition
 ) -> None:
-    if (folder / TRUTH_NAME).exists():
-        raise BadSettings(
-            f"{folder} holds an acquisition already.", hint="Choose another folder."
-        )
+    _check_new(folder)
     if metadata_folder is None:
         return
     if acquisition.layout == "plain":
@@ -232,6 +227,25 @@ def _check_folders(
         raise BadSettings(
             f"{metadata_folder} is not empty.",
             hint="Choose another folder for the metadata.",
+        )
+
+
+def _check_new(folder: Path) -> None:
+    if (folder / _STAGING).exists():
+        raise BadSettings(
+            f"{folder} holds an acquisition that was cut off, or still goes on.",
+            hint="Once nothing writes there any more, delete the folder, or choose "
+            "another one.",
+        )
+    if (folder / TRUTH_NAME).exists():
+        raise BadSettings(
+            f"{folder} holds an acquisition already.",
+            hint="Delete the folder, or choose another one.",
+        )
+    if folder.is_dir() and (held := next(folder.iterdir(), None)) is not None:
+        raise BadSettings(
+            f"{folder} is not empty: it holds {held.name}.",
+            hint="Choose another folder; a simulation replaces nothing.",
         )
 
 
@@ -293,7 +307,9 @@ def _projector(atoms: Atoms, pixel_size_angst: float, *, is_flat: bool) -> Proje
 
 
 def _box_px(atoms: Atoms, pixel_size_angst: float) -> int:
-    return 2 * int(np.ceil(_BOX_DIAMETERS * _reach_angst(atoms) / pixel_size_angst))
+    """Return the side of a volume that holds all atoms and room around them, px."""
+    wanted_px = 2 * _BOX_DIAMETERS * _reach_angst(atoms) / pixel_size_angst
+    return quick_even_side(math.ceil(wanted_px))
 
 
 def _reach_angst(atoms: Atoms) -> float:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from icestream.domain.errors import BadSettings
 from icestream.io import guarding_writes, replacing
 from icestream.simulate.instrument import faults, write_gain
 from icestream.simulate.outputs import GAIN_NAMES
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Courier"]
 
-_KEPT_SHARE = 0.6
+_KEPT_SHARE, _LOST_SHARE = 0.6, 0.125
 _LATE_BY = 3  # exposures
 _CLOCK_SKEW_S = 7_200.0
 _WRITING_S = 2.0
@@ -42,8 +44,8 @@ class Courier:
         Where what stands beside the images goes.
     studio
         Whose staging folder holds the files.
-    faults
-        Chances of those of the gain.
+    rates
+        Chances of the gain's faults.
     gain_scale
         Size of the gain's file against the movie's.
     seed
@@ -58,7 +60,7 @@ class Courier:
         *,
         metadata_folder: Path,
         studio: Studio,
-        faults: FaultRates,
+        rates: FaultRates,
         gain_scale: float,
         seed: int,
         speed: float | None,
@@ -68,20 +70,40 @@ class Courier:
         self._began_s = time.monotonic()
         self._late: list[tuple[int, Path]] = []
         self._last: Path | None = None
+        self._leaving = ExitStack()
         draw = stream(seed, Purpose.GAIN_FAULT).random(2)
-        self._gain_is_late = bool(draw[0] < faults.late_gain)
-        self._gain_is_turned = bool(draw[1] < faults.turned_gain)
+        self._gain_is_late = bool(draw[0] < rates.late_gain)
+        self._gain_is_turned = bool(draw[1] < rates.turned_gain)
 
     def __enter__(self) -> Self:
-        if not self._gain_is_late:
-            self._write_gain()
+        staging = self._studio.staging
+        with ExitStack() as stack:
+            self._claim(staging)
+            stack.callback(shutil.rmtree, staging, ignore_errors=True)
+            if not self._gain_is_late:
+                self._write_gain()
+            self._leaving = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._bring_late(None)
-        if self._gain_is_late:
-            self._write_gain()
-        shutil.rmtree(self._studio.staging, ignore_errors=True)
+    def _claim(self, staging: Path) -> None:
+        """Make the hidden folder, which one of several simulations alone can do."""
+        with guarding_writes(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                staging.mkdir()
+            except FileExistsError as error:
+                raise BadSettings(
+                    f"Another simulation is writing into {self._folder}.",
+                    hint="Choose another folder.",
+                ) from error
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._leaving:
+            if kind is not None:
+                return
+            self._bring_late(None)
+            if self._gain_is_late:
+                self._write_gain()
 
     @property
     def gain_faults(self) -> list[str]:
@@ -169,10 +191,7 @@ class Courier:
             case "zero_tail":
                 faults.zero_tail(image, share=_KEPT_SHARE)
             case "wrong_frame_count":
-                if self._studio.output == "micrograph":
-                    return None
-                frames = self._studio.recipes[entry.grid - 1].frame_count
-                faults.drop_frames(image, count=max(1, frames - 3))
+                return fault if faults.drop_frames(image, share=_LOST_SHARE) else None
             case "late_metadata" | "missing_metadata":
                 return fault if beside else None
             case "rewritten":

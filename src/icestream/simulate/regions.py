@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,31 +77,12 @@ class Grid:
         return places
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Copies:
-    """Domain centres under all rotations of a group; the identity comes first."""
-
-    tree: cKDTree
-    count: int
-
-    @classmethod
-    def of(
-        cls, centres: NDArray[np.float64], rotations: NDArray[np.float64]
-    ) -> _Copies:
-        everywhere = np.einsum("gij,dj->gdi", rotations, centres).reshape(-1, 3)
-        return cls(tree=cKDTree(everywhere), count=len(centres))
-
-    def nearest(
-        self, points: NDArray[np.float64], within: float = np.inf
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return distance, rotation and domain of the nearest centre.
-
-        The distance is infinite where there is none within what is given.
-        """
-        found = self.tree.query(points, distance_upper_bound=within)
-        distance = np.asarray(found[0], dtype=np.float64)
-        index = np.where(np.isfinite(distance), found[1], 0).astype(np.int64)
-        return distance, index // self.count, index % self.count
+def _copies(
+    centres: NDArray[np.float64], rotations: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return centres under all rotations, ``(order x d, 3)``; the identity first."""
+    copies: NDArray[np.float64] = np.einsum("gij,dj->gdi", rotations, centres)
+    return copies.reshape(-1, 3)
 
 
 def spread_centres(
@@ -141,7 +121,8 @@ def spread_centres(
     points = points[inside(points)]
     centres = points[generator.choice(len(points), domain_count, replace=False)]
     for _ in range(_RELAXATIONS):
-        _, rotation, domain = _Copies.of(centres, rotations).nearest(points)
+        _, nearest = cKDTree(_copies(centres, rotations)).query(points)
+        rotation, domain = np.divmod(np.asarray(nearest), domain_count)
         home = np.einsum("nji,nj->ni", rotations[rotation], points)
         for index in range(domain_count):
             if (domain == index).any():
@@ -178,11 +159,34 @@ def label_domains(
     grid = Grid(
         centres.min(axis=0) - margin, centres.max(axis=0) + margin, spacing_angst=2.0
     )
-    points = grid.places(np.arange(grid.values.size))
-    distance, rotation, domain = _Copies.of(centres, rotations).nearest(
-        points, within=radius_angst
-    )
-    labels = np.where(rotation == 0, domain + 1, -1)
-    labels[np.isinf(distance) | ~inside(points)] = 0
-    grid.values[...] = labels.reshape(grid.values.shape)
+    nearest = np.full(grid.values.shape, radius_angst**2)
+    owner = np.full(grid.values.shape, -1)
+    for index, centre in enumerate(_copies(centres, rotations)):
+        window, square = _squares_about(grid, centre, radius_angst)
+        is_nearer = square < nearest[window]
+        nearest[window][is_nearer] = square[is_nearer]
+        owner[window][is_nearer] = index
+    cells = np.flatnonzero(owner.reshape(-1) >= 0)
+    cells = cells[inside(grid.places(cells))]
+    found = owner.reshape(-1)[cells]
+    # The identity comes first.
+    grid.values.reshape(-1)[cells] = np.where(found < len(centres), found + 1, -1)
     return grid
+
+
+def _squares_about(
+    grid: Grid, centre: NDArray[np.float64], radius_angst: float
+) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
+    """Return the part of a grid about a place, and squared distances there."""
+    window, total = [], np.zeros((1, 1, 1))
+    for axis, side in enumerate(grid.values.shape):
+        place = (centre[axis] - grid.low_angst[axis]) / grid.spacing_angst
+        reach = radius_angst / grid.spacing_angst
+        start = min(max(int(np.ceil(place - reach)), 0), side)
+        stop = min(max(int(place + reach) + 1, start), side)
+        away = (np.arange(start, stop) - place) * grid.spacing_angst
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        total = total + (away**2).reshape(shape)
+        window.append(slice(start, stop))
+    return tuple(window), total

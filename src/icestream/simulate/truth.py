@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -173,6 +174,8 @@ _SCHEMA = pa.schema(
 class TruthWriter:
     """Writes the truth, exposure by exposure; each one is on disk when `add` returns.
 
+    As a context, it leaves no file behind an error that came before the first one.
+
     Parameters
     ----------
     path
@@ -189,19 +192,30 @@ class TruthWriter:
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self._path = path
         self._schema = _SCHEMA.with_metadata({_META: json.dumps(about).encode()})
-        with guarding_writes(path):
-            self._file = path.open("wb")
+        self._is_empty = True
+        with guarding_writes(path), ExitStack() as stack:
+            self._file = stack.enter_context(path.open("wb"))
+            stack.callback(path.unlink, missing_ok=True)
             self._writer = pa.ipc.new_stream(self._file, self._schema)
             # The schema goes before the first batch, not at once.
             self._writer.write_batch(pa.RecordBatch.from_pylist([], self._schema))
             self._file.flush()
+            stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with guarding_writes(self._path), self._file:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            with guarding_writes(self._path), self._file:
+                self._writer.close()
+            return
+        # The error that came first is the one to tell.
+        with suppress(OSError, pa.ArrowException), self._file:
             self._writer.close()
+        if self._is_empty:
+            with suppress(OSError):
+                self._path.unlink()
 
     def add(self, exposure: ExposureTruth) -> None:
         """Append one exposure."""
@@ -209,6 +223,7 @@ class TruthWriter:
         with guarding_writes(self._path):
             self._writer.write_batch(batch)
             self._file.flush()
+        self._is_empty = False
 
 
 def read_truth(path: Path) -> Truth:

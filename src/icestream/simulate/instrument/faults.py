@@ -1,13 +1,11 @@
-"""Spoil files the way instruments, transfers and people do, and say what was done."""
+"""Spoil files the way instruments, transfers and people do."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import struct
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -15,54 +13,21 @@ from icestream.domain.errors import BadSettings
 from icestream.io import guarding_writes
 from icestream.io.mrc import HEADER_BYTES, header_layout
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = [
-    "Fault",
-    "FaultKind",
-    "delay",
-    "deliver",
     "drop_frames",
     "duplicate_name",
     "empty",
-    "remove",
     "rewrite",
     "skew_clock",
     "truncate",
     "zero_tail",
 ]
 
-FaultKind: TypeAlias = Literal[
-    "truncated",
-    "empty",
-    "duplicate_name",
-    "rewritten",
-    "late",
-    "missing",
-    "wrong_frame_count",
-    "clock_skew",
-    "zero_tail",
-]
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that was done to one file.
-
-    Parameters
-    ----------
-    kind
-        What.
-    path
-        To which file, where it is, or was to be.
-    detail
-        How much, or where else; for `deliver` where a late file waits.
-    """
-
-    kind: FaultKind
-    path: Path
-    detail: str
-
-
-def truncate(path: Path, *, share: float) -> Fault:
+def truncate(path: Path, *, share: float) -> None:
     """Cut a file short, as a transfer that died does.
 
     Parameters
@@ -79,14 +44,12 @@ def truncate(path: Path, *, share: float) -> Fault:
     FolderUnavailable
         The file could not be changed.
     """
-    size_bytes = _size_bytes(path)
-    kept_bytes = int(size_bytes * _checked_share(share))
+    kept_bytes = int(_size_bytes(path) * _checked_share(share))
     with guarding_writes(path):
         os.truncate(path, kept_bytes)
-    return Fault("truncated", path, f"{kept_bytes} of {size_bytes} bytes")
 
 
-def empty(path: Path) -> Fault:
+def empty(path: Path) -> None:
     """Leave nothing but the name.
 
     Raises
@@ -94,13 +57,11 @@ def empty(path: Path) -> Fault:
     FolderUnavailable
         The file could not be changed.
     """
-    size_bytes = _size_bytes(path)
     with guarding_writes(path):
         os.truncate(path, 0)
-    return Fault("empty", path, f"0 of {size_bytes} bytes")
 
 
-def zero_tail(path: Path, *, share: float) -> Fault:
+def zero_tail(path: Path, *, share: float) -> None:
     """Fill the end with zeros at the same length, as a file allocated in full has it.
 
     Parameters
@@ -122,10 +83,9 @@ def zero_tail(path: Path, *, share: float) -> Fault:
     with guarding_writes(path):
         os.truncate(path, kept_bytes)
         os.truncate(path, size_bytes)
-    return Fault("zero_tail", path, f"zeros after {kept_bytes} of {size_bytes} bytes")
 
 
-def duplicate_name(path: Path, *, into: Path) -> Fault:
+def duplicate_name(path: Path, *, into: Path) -> None:
     """Copy a file under its own name into another folder: numbering began anew.
 
     Parameters
@@ -134,11 +94,6 @@ def duplicate_name(path: Path, *, into: Path) -> Fault:
         The file.
     into
         The folder; made if absent.
-
-    Returns
-    -------
-    Fault
-        Of the copy.
 
     Raises
     ------
@@ -153,10 +108,9 @@ def duplicate_name(path: Path, *, into: Path) -> Fault:
     with guarding_writes(copy):
         into.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    return Fault("duplicate_name", copy, f"same name as {path}")
 
 
-def rewrite(path: Path, *, source: Path) -> Fault:
+def rewrite(path: Path, *, source: Path) -> None:
     """Give a file the content of another one, in place, and the time of now.
 
     Raises
@@ -166,65 +120,9 @@ def rewrite(path: Path, *, source: Path) -> Fault:
     """
     with guarding_writes(path):
         shutil.copyfile(source, path)
-    return Fault("rewritten", path, f"now the content of {source}")
 
 
-def remove(path: Path) -> Fault:
-    """Take a file away for good, such as the XML beside a movie.
-
-    Raises
-    ------
-    FolderUnavailable
-        The file could not be removed.
-    """
-    with guarding_writes(path):
-        path.unlink()
-    return Fault("missing", path, "never written")
-
-
-def delay(path: Path, *, aside: Path) -> Fault:
-    """Hold a file back until `deliver` brings it.
-
-    Parameters
-    ----------
-    path
-        The file.
-    aside
-        Where it waits: a folder on the same disk that nobody watches; made if absent.
-
-    Raises
-    ------
-    FolderUnavailable
-        The file could not be moved.
-    """
-    waiting = aside / path.name
-    with guarding_writes(waiting):
-        aside.mkdir(parents=True, exist_ok=True)
-        path.replace(waiting)
-    return Fault("late", path, str(waiting))
-
-
-def deliver(fault: Fault) -> Path:
-    """Bring a file that `delay` held back; return where it is.
-
-    Raises
-    ------
-    BadSettings
-        The fault is of another kind.
-    FolderUnavailable
-        The file could not be moved.
-    """
-    if fault.kind != "late":
-        raise BadSettings(
-            f"{fault.path} is {fault.kind}, not late.",
-            hint="Deliver what delay() returned.",
-        )
-    with guarding_writes(fault.path):
-        Path(fault.detail).replace(fault.path)
-    return fault.path
-
-
-def skew_clock(path: Path, *, offset_s: float) -> Fault:
+def skew_clock(path: Path, *, offset_s: float) -> None:
     """Move a file's time: the camera's clock is ahead (> 0) or behind.
 
     Raises
@@ -237,10 +135,9 @@ def skew_clock(path: Path, *, offset_s: float) -> Fault:
         offset_ns = round(offset_s * 1e9)
         times = (status.st_atime_ns + offset_ns, status.st_mtime_ns + offset_ns)
         os.utime(path, ns=times)
-    return Fault("clock_skew", path, f"{offset_s:+g} s")
 
 
-def drop_frames(path: Path, *, count: int) -> Fault:
+def drop_frames(path: Path, *, share: float) -> bool:
     """Leave fewer frames than the metadata say, in a file that is whole.
 
     Parameters
@@ -248,40 +145,47 @@ def drop_frames(path: Path, *, count: int) -> Fault:
     path
         Little-endian TIFF, BigTIFF or EER (the chain of directories ends early), or MRC
         (the header says fewer sections, and the file ends there).
-    count
-        Frames that stay: 1 or more, fewer than there are.
+    share
+        Of its frames that go, above 0 and below 1; one at least goes and one stays.
+
+    Returns
+    -------
+    bool
+        Whether any went: not from a file of one frame.
 
     Raises
     ------
     BadSettings
-        Not so many frames are there.
+        A share out of range.
     DiskFull, FolderUnavailable
         The file could not be changed.
     """
+    _checked_share(share)
     with guarding_writes(path), path.open("r+b") as file:
         if file.read(2) == b"II":
-            _end_chain(file, path, count)
-        else:
-            file.truncate(_lower_sections(file, path, count))
-    return Fault("wrong_frame_count", path, f"{count} frames")
+            return _end_chain(file, share)
+        return _lower_sections(file, share)
 
 
-def _end_chain(file: BinaryIO, path: Path, count: int) -> None:
-    """Unlink the directories of a little-endian TIFF from the ``count``-th on."""
+def _kept(frames: int, share: float) -> int:
+    return max(1, frames - max(1, round(frames * share)))
+
+
+def _end_chain(file: BinaryIO, share: float) -> bool:
+    """Unlink the last directories of a little-endian TIFF."""
     file.seek(0)
     is_big = struct.unpack("<2xH", file.read(4))[0] == 43
     number, entry_bytes, offset = ("<Q", 20, "<Q") if is_big else ("<H", 12, "<I")
-    link = 8 if is_big else 4
-    for _ in range(count):
-        position = _unpacked(file, offset, link)
-        if position == 0:
-            raise _too_few(path, count)
+    links = [8 if is_big else 4]
+    while position := _unpacked(file, offset, links[-1]):
         entries = _unpacked(file, number, position)
-        link = position + struct.calcsize(number) + entries * entry_bytes
-    if _unpacked(file, offset, link) == 0 or count < 1:
-        raise _too_few(path, count)
-    file.seek(link)
+        links.append(position + struct.calcsize(number) + entries * entry_bytes)
+    frames = len(links) - 1
+    if frames < 2:
+        return False
+    file.seek(links[_kept(frames, share)])
     file.write(struct.pack(offset, 0))
+    return True
 
 
 def _unpacked(file: BinaryIO, layout: str, offset: int) -> int:
@@ -290,26 +194,21 @@ def _unpacked(file: BinaryIO, layout: str, offset: int) -> int:
     return value
 
 
-def _lower_sections(file: BinaryIO, path: Path, count: int) -> int:
-    """Change the number of sections; return where the last one ends."""
+def _lower_sections(file: BinaryIO, share: float) -> bool:
+    """Change the number of sections of an MRC, and end the file after the last one."""
     file.seek(0)
     header = np.frombuffer(bytearray(file.read(HEADER_BYTES)), header_layout("<"))
     sections = int(header["shape_xyz"][0, 2])
-    if not 1 <= count < sections:
-        raise _too_few(path, count)
+    if sections < 2:
+        return False
+    count = _kept(sections, share)
+    begin_bytes = HEADER_BYTES + int(header["extended_bytes"][0])
+    section_bytes = (file.seek(0, os.SEEK_END) - begin_bytes) // sections
     header["shape_xyz"][0, 2] = count
     file.seek(0)
     file.write(header.tobytes())
-    begin_bytes = HEADER_BYTES + int(header["extended_bytes"][0])
-    section_bytes = (file.seek(0, os.SEEK_END) - begin_bytes) // sections
-    return begin_bytes + count * section_bytes
-
-
-def _too_few(path: Path, count: int) -> BadSettings:
-    return BadSettings(
-        f"{path} cannot be left with {count} frames.",
-        hint="Keep 1 or more, and fewer than it has.",
-    )
+    file.truncate(begin_bytes + count * section_bytes)
+    return True
 
 
 def _size_bytes(path: Path) -> int:
