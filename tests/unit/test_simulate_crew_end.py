@@ -55,14 +55,15 @@ def test_ctrl_c_is_one_line_wherever_it_comes(tmp_path: Path, moment: str) -> No
         if moment == "import":
             time.sleep(1)
         elif moment == "work":
-            wait_until(lambda: any(folder.glob("*.mrc")), process)
+            # The row of the first one is written before the second one is delivered.
+            wait_until(lambda: len(list(folder.glob("*.mrc"))) > 1, process)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=_SECONDS)
     assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
     assert not psutil.wait_procs(family, timeout=5)[1]
     assert not (folder / ".camera").exists()
-    taken = len(read_truth(folder / TRUTH_NAME).exposures)
-    assert (taken > 0) == (moment == "work")
+    if moment == "work":
+        assert read_truth(folder / TRUTH_NAME).exposures
 
 
 def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:

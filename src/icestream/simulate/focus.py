@@ -8,17 +8,21 @@ moved to a fresh place now and then (Danev et al., PNAS 111 (2014) 15635).
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from icestream.simulate.bounds import check_range
 from icestream.simulate.streams import Purpose, stream
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = ["Focus", "FocusPlan", "draw_focus"]
 
 _TARGETS = 8
+_BLOCK = 256  # exposures
 _AUTOFOCUS_ANGST, _ACROSS_SQUARE_ANGST, _PLACE_ANGST = 400.0, 1_000.0, 150.0
 _LARGEST_ERROR_ANGST = 3_000.0
 _PLACE_EXPOSURES, _CHARGING_EXPOSURES = 50, 25.0
@@ -106,41 +110,54 @@ def draw_focus(
     deviations; 0.3 µm in all at most.
     """
     number, since = square
+    start, drift = _normal(seed, Purpose.AUTOFOCUS, grid, number, count=1)[0]
+    block, row = divmod(place, _BLOCK)
+    height, scatter = _normal(seed, Purpose.HEIGHT, grid, block, count=_BLOCK)[row]
+    error_angst = (
+        _AUTOFOCUS_ANGST * start
+        + _ACROSS_SQUARE_ANGST * drift * since / 90
+        + _PLACE_ANGST * height
+    )
+    nearest, farthest = plan.defocus_range_angst
+    steps = place % _TARGETS / (_TARGETS - 1)
     spot, exposures = divmod(place, _PLACE_EXPOSURES)
-    of_square = stream(seed, Purpose.AUTOFOCUS, grid, number)
-    generator = stream(seed, Purpose.HEIGHT, grid, place)
-    start_angst = of_square.normal(0, _AUTOFOCUS_ANGST)
-    drift_angst = of_square.normal(0, _ACROSS_SQUARE_ANGST) * since / 90
-    error_angst = start_angst + drift_angst + generator.normal(0, _PLACE_ANGST)
-    targets = np.linspace(*plan.defocus_range_angst, _TARGETS)[::-1]
     return Focus(
-        target_angst=float(targets[place % _TARGETS]),
-        error_angst=float(
-            np.clip(error_angst, -_LARGEST_ERROR_ANGST, _LARGEST_ERROR_ANGST)
-        ),
+        target_angst=farthest - (farthest - nearest) * steps,
+        error_angst=min(max(error_angst, -_LARGEST_ERROR_ANGST), _LARGEST_ERROR_ANGST),
         phase_shift_deg=_phase_shift_deg(
             plan,
             exposures,
-            of_spot=stream(seed, Purpose.PHASE_PLATE, grid, spot),
-            generator=generator,
+            of_spot=_normal(seed, Purpose.PHASE_PLATE, grid, spot, count=1)[0],
+            scatter=scatter,
         ),
     )
 
 
+@functools.lru_cache(maxsize=32)
+def _normal(
+    seed: int, purpose: Purpose, grid: int, number: int, *, count: int
+) -> list[list[float]]:
+    """Draw so many pairs of standard normal numbers.
+
+    Many at once and never fewer: a generator takes longer to be made than to draw
+    hundreds, and what one exposure gets must not depend on how many there are.
+    """
+    drawn = stream(seed, purpose, grid, number).normal(size=(count, 2))
+    pairs: list[list[float]] = drawn.tolist()
+    return pairs
+
+
 def _phase_shift_deg(
-    plan: FocusPlan,
-    exposures: int,
-    *,
-    of_spot: np.random.Generator,
-    generator: np.random.Generator,
+    plan: FocusPlan, exposures: int, *, of_spot: Sequence[float], scatter: float
 ) -> float:
     """Charge the plate: quickly at first, then ever more slowly."""
     low, high = plan.phase_shift_range_deg
     if high == 0:
         return 0.0
+    start, rise = of_spot
     charge = 1 - math.exp(-exposures / _CHARGING_EXPOSURES)
     charge /= 1 - math.exp(-(_PLACE_EXPOSURES - 1) / _CHARGING_EXPOSURES)
-    start_deg = low + of_spot.normal(0, _PLACE_START_DEG)
-    rise_deg = (high - low) * of_spot.normal(1, _PLACE_RISE)
-    scatter_deg = generator.normal(0, _PLATE_SCATTER_DEG)
-    return float(np.clip(start_deg + rise_deg * charge + scatter_deg, 0, 180))
+    start_deg = low + _PLACE_START_DEG * start
+    rise_deg = (high - low) * (1 + _PLACE_RISE * rise)
+    shift_deg = start_deg + rise_deg * charge + _PLATE_SCATTER_DEG * scatter
+    return min(max(shift_deg, 0.0), 180.0)

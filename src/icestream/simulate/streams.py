@@ -25,13 +25,13 @@ class Purpose(IntEnum):
     IMAGE = 2
     """Texture and noise of one; its seed is the exposure's own."""
     ENTRY = 3
-    """When an exposure is taken, and what goes wrong: number from 0."""
+    """When exposures are taken, and what goes wrong: block of many."""
     SQUARE = 4
     """Its ice, filling and share of defects: grid, square."""
     AUTOFOCUS = 5
     """Its error and drift: grid, square."""
     HEIGHT = 6
-    """Of the ice at one place, and scatter of the plate: grid, place."""
+    """Of the ice at places, and scatter of the plate: grid, block of many."""
     PHASE_PLATE = 7
     """A fresh place on it: grid, place."""
     STIGMATOR = 8

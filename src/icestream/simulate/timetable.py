@@ -7,10 +7,11 @@ is flashed. All of it is drawn before anything is taken.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    import numpy as np
 
 __all__ = [
     "FAULTS",
@@ -61,6 +61,7 @@ _OF_THE_GAIN = ("late_gain", "turned_gain")
 _FADING_PER_HOUR, _FLASH_H = 0.03, 6.0
 _LONG_PAUSE_S = (3_600.0, 14_400.0)
 _HEIGHT_UM = 2.0  # of the stage, from square to square
+_BLOCK = 256  # exposures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,20 +299,20 @@ def draw_timetable(
     clock = _Clock(timing)
     entries = []
     for index in range(count):
-        # One generator an exposure: the seventh is the same in any run.
-        generator = stream(seed, Purpose.ENTRY, index)
+        drawn = _drawn(seed, index)
         grid = index * grids // count
         place = index - math.ceil(grid * count / grids)
-        fault = _draw_fault(generator, faults)
+        fault = _fault(drawn.fault, faults)
         if fault == "long_pause" and not index:
             fault = None  # there is nothing that it could interrupt
         if fault == "long_pause":
-            clock.pass_by(generator.uniform(*_LONG_PAUSE_S))
+            shortest_s, longest_s = _LONG_PAUSE_S
+            clock.pass_by(shortest_s + (longest_s - shortest_s) * drawn.pause)
         if index:
             clock.pass_by(_way_s(timing, place))
         entries.append(
             _entry(
-                generator,
+                drawn,
                 timing,
                 clock,
                 plans[grid],
@@ -340,8 +341,53 @@ def _way_s(timing: Timing, place: int) -> float:
     return timing.stage_s if in_square % timing.holes_per_cluster == 0 else 0.0
 
 
+class _Drawn(NamedTuple):
+    """What is random in an exposure, each even from 0 to 1."""
+
+    fault: float
+    pause: float
+    defect: float
+    kind: float
+
+
+class _Square(NamedTuple):
+    """What is random in a square; ``defects`` is its share against the mean."""
+
+    ice_factor: float
+    filling: float
+    defects: float
+    height_um: float
+
+
+def _drawn(seed: int, index: int) -> _Drawn:
+    block, place = divmod(index, _BLOCK)
+    return _Drawn(*_block(seed, block)[place])
+
+
+@functools.lru_cache(maxsize=8)
+def _block(seed: int, block: int) -> list[list[float]]:
+    """Draw for many at once, always as many: the seventh is the same in any run.
+
+    A generator takes longer to be made than to draw all of this.
+    """
+    numbers = stream(seed, Purpose.ENTRY, block).random((_BLOCK, 4))
+    rows: list[list[float]] = numbers.tolist()
+    return rows
+
+
+@functools.lru_cache(maxsize=8)
+def _square(seed: int, grid: int, square: int) -> _Square:
+    quality = stream(seed, Purpose.SQUARE, grid, square)
+    return _Square(
+        ice_factor=quality.uniform(0.8, 1.3),
+        filling=quality.uniform(0.6, 1.0),
+        defects=quality.gamma(2.0, 0.5),
+        height_um=quality.normal(0, _HEIGHT_UM),
+    )
+
+
 def _entry(
-    generator: np.random.Generator,
+    drawn: _Drawn,
     timing: Timing,
     clock: _Clock,
     plan: FocusPlan,
@@ -353,9 +399,7 @@ def _entry(
     seed: int,
 ) -> Entry:
     where = find_place(timing, place)
-    quality = stream(seed, Purpose.SQUARE, grid, where.square - 1)
-    ice_factor, filling = quality.uniform(0.8, 1.3), quality.uniform(0.6, 1.0)
-    defect = _draw_defect(generator, quality.gamma(2.0, 0.5) * defect_share)
+    quality = _square(seed, grid, where.square - 1)
     focus = draw_focus(
         plan,
         place=place,
@@ -363,7 +407,6 @@ def _entry(
         grid=grid,
         seed=seed,
     )
-    height_um = quality.normal(0, _HEIGHT_UM)
     hours = clock.now_s / 3_600
     return Entry(
         number=index + 1,
@@ -374,29 +417,27 @@ def _entry(
         area=where.area,
         beam_group=where.beam_group,
         image_shift_um=where.image_shift_um,
-        stage_um=(*where.stage_um, height_um),
-        square_um=(*where.square_um, height_um),
-        hole_um=(*where.hole_um, height_um),
-        ice_factor=ice_factor,
-        filling=filling,
+        stage_um=(*where.stage_um, quality.height_um),
+        square_um=(*where.square_um, quality.height_um),
+        hole_um=(*where.hole_um, quality.height_um),
+        ice_factor=quality.ice_factor,
+        filling=quality.filling,
         beam_share=math.exp(-_FADING_PER_HOUR * (hours % _FLASH_H)),
         target_defocus_angst=focus.target_angst,
         defocus_error_angst=focus.error_angst,
         phase_shift_deg=focus.phase_shift_deg,
-        defect=defect,
+        defect=_defect(drawn, quality.defects * defect_share),
         fault=fault,
     )
 
 
-def _draw_defect(generator: np.random.Generator, share: float) -> Defect | None:
-    if generator.random() >= share:
-        return None
+def _defect(drawn: _Drawn, share: float) -> Defect | None:
     kinds: tuple[Defect, ...] = get_args(Defect)
-    return kinds[int(generator.integers(len(kinds)))]
+    return kinds[int(drawn.kind * len(kinds))] if drawn.defect < share else None
 
 
-def _draw_fault(generator: np.random.Generator, rates: FaultRates) -> str | None:
-    left = generator.random()
+def _fault(drawn: float, rates: FaultRates) -> str | None:
+    left = drawn
     for name in FAULTS:
         if name in _OF_THE_GAIN:
             continue
