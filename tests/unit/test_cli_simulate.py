@@ -85,8 +85,11 @@ def test_a_gain_of_another_size(run: Run, tmp_path: Path) -> None:
             ("--output", "tiff", "--frames", 1, "--dose", 100),
             "100 e/Å2 over 1 frame on pixels of 1.5 Å are 225 electrons",
         ),
-        (("--dose", 1e6), "are 2,250,000 electrons a pixel: micrograph files"),
-        (("--tilt", 80), "tilt_deg: 80 cannot be"),
+        (
+            ("--dose", 1e4, "--pixel", 3),
+            "are 90,000 electrons a pixel: micrograph files",
+        ),
+        (("--tilt", 80), "is not in the range"),
         (("--states", 5), "less than or equal to 4"),
         (("--preferred", "120%"), "not from 0 to 100%"),
         (("--denatured", "some"), "no share"),

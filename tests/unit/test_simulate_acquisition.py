@@ -183,7 +183,9 @@ def test_a_fault_that_cannot_be_is_not_told(tmp_path: Path) -> None:
 
 def test_a_single_frame_cannot_be_missing(tmp_path: Path) -> None:
     rates = FaultRates(wrong_frame_count=1.0)
-    made = acquisition(2, output="tiff", frame_count=1, faults=rates)
+    made = acquisition(
+        2, output="tiff", frame_count=1, dose_e_per_angst2=10.0, faults=rates
+    )
     paths = simulate_acquisition(tmp_path, made)
     assert all(tifffile.imread(path).shape == (128, 160) for path in paths)
     truth = read_truth(tmp_path / TRUTH_NAME)
