@@ -89,7 +89,7 @@ def test_a_gain_of_another_size(run: Run, tmp_path: Path) -> None:
             ("--dose", 1e4, "--pixel", 3),
             "are 90,000 electrons a pixel: micrograph files",
         ),
-        (("--tilt", 80), "is not in the range"),
+        (("--tilt", 80), "less than or equal to 70"),
         (("--states", 5), "less than or equal to 4"),
         (("--preferred", "120%"), "not from 0 to 100%"),
         (("--denatured", "some"), "no share"),
