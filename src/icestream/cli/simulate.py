@@ -18,6 +18,7 @@ from icestream.simulate import (
     simulate_acquisition,
     usual_acquisition,
 )
+from icestream.simulate.crew import keep_memory
 from icestream.simulate.exposure import MOST_DOSE_E_PER_ANGST2, MOST_TILT_DEG
 from icestream.simulate.layouts import LayoutName, Output
 from icestream.simulate.mixture import MOST_STATES
@@ -292,6 +293,7 @@ def simulate_command(
             seed=seed,
         )
         bar.update(task, description="Preparing")
+        keep_memory()
         images = simulate_acquisition(
             out_dir,
             acquisition,

@@ -15,13 +15,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from icestream.domain.errors import BadSettings
+from icestream.engines.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from torch import Generator, Tensor
 
     from icestream.simulate.sensor import Sensor
@@ -40,8 +43,8 @@ __all__ = [
 _BLOCK_PX = 1 << 17
 # Above this many electrons in a pixel the library's own sampler is quicker.
 _MOST_FOR_INVERSION = 16.0
-# Go on with single pixels once this share of a block is left.
-_SPARSE_SHARE = 0.02
+# Counts below this come from a loop without branches.
+_USUAL_COUNT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,46 +352,54 @@ def _draw_rows(
     """Draw counts block by block, whole rows each; 255 is the most in uint8."""
     most = 255.0 if out.dtype == torch.uint8 else math.inf
     step = _rows_at_once(out)
-    beyond: dict[int, list[tuple[Tensor, ...]]] = {}
     for start in range(0, out.shape[0], step):
         rows = slice(start, start + step)
         expected = expected_in(rows)
-        if float(expected.max()) > _MOST_FOR_INVERSION:
+        if not out.is_cpu or float(expected.max()) > _MOST_FOR_INVERSION:
             out[rows] = torch.poisson(expected, generator=generator).clamp_(max=most)
             continue
-        terms = _usual_terms(float(expected.mean()))
-        counts, left = _inverted(expected, terms, generator)
-        out[rows] = counts
-        index, *others = left
-        if len(index):
-            first = start * (out.numel() // out.shape[0])
-            beyond.setdefault(terms, []).append((index + first, *others))
-    for terms, blocks in beyond.items():
-        index, *others = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-        counts = _go_on(*others, number=terms)
-        out.view(-1)[index] = counts.clamp_(max=most).to(out.dtype)
+        uniform = _uniform(expected, generator)
+        _invert(
+            uniform.view(-1).numpy(),
+            expected.view(-1).numpy(),
+            torch.exp(-expected).view(-1).numpy(),
+            out[rows].view(-1).numpy(),
+            most,
+        )
 
 
-def _inverted(
-    expected: Tensor, terms: int, generator: Generator
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return uint8 counts below ``terms``, and what `_go_on` needs for the others.
+@compiled
+def _invert(
+    uniform: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    none: NDArray[np.float32],
+    out: NDArray[np.float32],
+    most: float,
+) -> None:
+    """Count the terms of the distribution, from ``none`` on, that a number is above.
 
-    That is their place in row order, uniform number, mean, and the last term and sum of
-    the distribution.
+    The first loop has no branches, so that it runs on whole vectors; the few pixels
+    that it leaves are done again.
     """
-    uniform = _uniform(expected, generator)
-    term = torch.exp(-expected)
-    below = term.clone()
-    is_above = uniform >= below
-    counts = is_above.to(torch.uint8)
-    for number in range(1, terms):
-        below.addcmul_(term, expected, value=1 / math.factorial(number))
-        term *= expected
-        counts += torch.ge(uniform, below, out=is_above)
-    index = is_above.view(-1).nonzero().squeeze(1)
-    parts = (one.reshape(-1)[index] for one in (uniform, expected, term, below))
-    return counts, (index, *parts)
+    for i in range(len(out)):
+        term = below = none[i]
+        counts = np.uint8(uniform[i] >= below)
+        for number in range(1, _USUAL_COUNT):
+            term = term * (expected[i] * (np.float32(1) / np.float32(number)))
+            below += term
+            counts += np.uint8(uniform[i] >= below)
+        out[i] = counts
+    for i in range(len(out)):
+        if out[i] == _USUAL_COUNT:
+            term = below = none[i]
+            number = 0
+            while uniform[i] >= below:
+                number += 1
+                term *= expected[i] / np.float32(number)
+                if below + term == below:  # as near to 1 as it comes
+                    break
+                below += term
+            out[i] = min(number, most)
 
 
 def _rows_at_once(image: Tensor) -> int:
@@ -406,36 +417,6 @@ def _uniform(like: Tensor, generator: Generator) -> Tensor:
     bits &= 0x7FFFFFFF
     # The largest float below 1, where rounding would give 1.
     return (bits * 2.0**-31).clamp_(max=1 - 2.0**-24).view(like.shape)
-
-
-def _usual_terms(mean: float) -> int:
-    """Return after how many terms a small share of pixels is left."""
-    term = total = math.exp(-mean)
-    number = 1
-    while 1 - total > _SPARSE_SHARE:
-        term *= mean / number
-        total += term
-        number += 1
-    return number
-
-
-def _go_on(
-    uniform: Tensor, expected: Tensor, term: Tensor, below: Tensor, *, number: int
-) -> Tensor:
-    """Return the counts of pixels that have ``number`` or more."""
-    counts = torch.full_like(expected, number)
-    # As a float: an integer above 20! does not fit the library's.
-    probability = term * (1 / math.factorial(number - 1))
-    most = float(expected.max())
-    last = number + math.ceil(20 + most + 12 * math.sqrt(most))
-    for following in range(number, last):
-        probability = probability * expected / following
-        below = below + probability
-        is_above = uniform >= below
-        if not bool(is_above.any()):
-            break
-        counts += is_above
-    return counts
 
 
 def _add_noisy(flat: Tensor, sensor: Sensor, generator: Generator) -> None:

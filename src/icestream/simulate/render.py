@@ -20,9 +20,10 @@ import torch
 
 from icestream.domain.errors import BadSettings
 from icestream.engines.fourier import quick_even_side
+from icestream.simulate.columns import inverse_along_y
 from icestream.simulate.ice import radial_frequency, radial_values
 from icestream.simulate.ice_motion import WATER_B_ANGST2_PER_DOSE, IceMotion
-from icestream.simulate.motion import MotionField, blur_filter, damage_filter
+from icestream.simulate.motion import MotionField, damage_filter
 from icestream.simulate.warp import REACH_PX, sharpening, warp
 
 if TYPE_CHECKING:
@@ -283,20 +284,23 @@ class _Synthesis:
 
     def _transform(self, frame: int, planes_of: Callable[[slice], Tensor]) -> None:
         """Move, blur and transform along y; what is left is along x."""
-        y_factor, x_factor = self._factors(frame)
+        along_y, along_x = self._factors(frame)
+        way_px = self._motion.blur_angst[frame] / self._scene.pixel_size_angst
         columns = self.canvas[1] // 2 + 1
         step = max(_BLOCK // self.canvas[0], 1)
         for start in range(0, columns, step):
             block = slice(start, min(start + step, columns))
-            turn = _outer(y_factor, x_factor[:, block])
-            blur = self._blur(frame, block)
-            if blur is not None:
-                turn *= blur
-            moved = _turned(planes_of(block), turn)
-            self._half[:, block] = torch.fft.ifft(moved, dim=1).T
+            inverse_along_y(
+                planes_of(block),
+                along_y=along_y,
+                along_x=along_x[:, block],
+                way_px=way_px,
+                out=self._half,
+                first=start,
+            )
 
     def _factors(self, frame: int) -> tuple[Tensor, Tensor]:
-        """Return the complex factors along y and x, as ``(2, n)`` planes.
+        """Return factors along y and x: planes ``(3, n)`` as `inverse_along_y` takes.
 
         Global shift and MTF. At Nyquist the shift has no partner of the other sign, so
         its real part is taken.
@@ -307,15 +311,11 @@ class _Synthesis:
             (self._y, self._x), shift_px, self._transfer, strict=True
         ):
             phase = frequency.double() * (-2 * math.pi * float(shift))
-            planes = torch.stack([torch.cos(phase), torch.sin(phase)]).float()
-            planes[1, frequency.abs() == 0.5] = 0
-            factors.append(planes * transfer)
+            sine = torch.sin(phase).float()
+            sine[frequency.abs() == 0.5] = 0
+            real, imaginary = torch.cos(phase).float() * transfer, sine * transfer
+            factors.append(torch.stack([real, imaginary, frequency]))
         return factors[0], factors[1]
-
-    def _blur(self, frame: int, block: slice) -> Tensor | None:
-        """Return the sinc of the way within the frame, or nothing where it is 1."""
-        way_px = self._motion.blur_angst[frame] / self._scene.pixel_size_angst
-        return blur_filter(way_px, self._y, self._x[block, None])
 
 
 def _ice_planes(
@@ -328,23 +328,6 @@ def _ice_planes(
         planes[0].addcmul_(noise[1], imaginary, value=-1)
         planes[1].addcmul_(noise[0], imaginary)
     return planes
-
-
-def _outer(y_factor: Tensor, x_factor: Tensor) -> Tensor:
-    """Return the product of complex factors along both axes, ``(2, n, H)``."""
-    turn = y_factor.new_empty(2, x_factor.shape[1], y_factor.shape[1])
-    torch.mul(x_factor[0][:, None], y_factor[0], out=turn[0])
-    turn[0].addcmul_(x_factor[1][:, None], y_factor[1], value=-1)
-    torch.mul(x_factor[0][:, None], y_factor[1], out=turn[1])
-    turn[1].addcmul_(x_factor[1][:, None], y_factor[0])
-    return turn
-
-
-def _turned(planes: Tensor, turn: Tensor) -> Tensor:
-    """Multiply two complex arrays of planes; complex."""
-    real = (planes[0] * turn[0]).addcmul_(planes[1], turn[1], value=-1)
-    imaginary = (planes[1] * turn[0]).addcmul_(planes[0], turn[1])
-    return torch.complex(real, imaginary)
 
 
 def _planes(image: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ Barnett, Magland & af Klinteberg, SIAM J. Sci. Comput. 41 (2019) C479.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from icestream.engines.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["REACH_PX", "sharpening", "warp"]
+__all__ = ["REACH_PX", "sharpening", "warp", "weigh_anywhere"]
 
 REACH_PX = 4
 """Pixels that must be there beyond those that a shift points at."""
@@ -125,66 +126,150 @@ def _pass(
     source: Tensor, out: Tensor, shift: Tensor, offset: int, rows: int, *, axis: int
 ) -> None:
     """Interpolate along one axis; ``shift`` is ``(strips + 1, w)`` at strip edges."""
-    ramp = (torch.arange(rows, device=out.device) / rows)[:, None]
+    weigh = _weigh if out.is_cpu else weigh_anywhere
     for first in range(0, len(shift) - 1, _STRIPS):
         edges = shift[first : first + _STRIPS + 1]
         whole = torch.round((edges[:-1] + edges[1:]) / 2)
-        starts, growths = _weights(edges, whole)
-        for number, columns, step in _segments(whole):
-            strip = slice((first + number) * rows, (first + number + 1) * rows)
-            target = out[strip, columns]
-            strip = slice(strip.start, strip.start + len(target))
-            views = _views(source, strip, columns, offset - step, axis)
-            _weigh(views, starts[number][:, columns], target)
-            if growths is not None:
-                change_in_strip = torch.empty_like(target)
-                _weigh(views, growths[number][:, columns], change_in_strip)
-                target.addcmul_(change_in_strip, ramp[: len(target)])
+        start, growth = _weights(edges, whole, rows)
+        begin = offset - whole.to(torch.int64)
+        strips = slice(first * rows, (first + _STRIPS) * rows)
+        weigh(source, out, strips, begin, start, growth, rows, axis)
 
 
-def _weights(edges: Tensor, whole: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return ``(strips, 7, w)`` weights at the start of strips, and their growth."""
+def _weights(edges: Tensor, whole: Tensor, rows: int) -> tuple[Tensor, Tensor | None]:
+    """Return ``(strips, 7, w)`` weights at the start of strips, and growth by a row."""
     taps = torch.tensor(_TAPS, device=edges.device, dtype=torch.float32)[:, None]
     above, below = (part - whole for part in (edges[:-1], edges[1:]))
     if float((below - above).abs().max()) < _EVEN_PX:
         return _kernel(taps - (above + below)[:, None] / 2), None
     start = _kernel(taps - above[:, None])
-    return start, _kernel(taps - below[:, None]) - start
+    return start, (_kernel(taps - below[:, None]) - start) / rows
 
 
-def _weigh(views: list[Tensor], weights: Tensor, out: Tensor) -> None:
-    torch.mul(views[0], weights[0], out=out)
-    for view, weight in zip(views[1:], weights[1:], strict=True):
-        out.addcmul_(view, weight)
+def _weigh(
+    source: Tensor,
+    out: Tensor,
+    strips: slice,
+    begin: Tensor,
+    start: Tensor,
+    growth: Tensor | None,
+    rows: int,
+    axis: int,
+) -> None:
+    """Add up what the taps see in some strips: at ``begin - tap`` along the axis."""
+    grown = torch.zeros_like(start) if growth is None else growth
+    _weigh_strips(
+        source.numpy(),
+        out.numpy(),
+        begin.numpy(),
+        start.numpy(),
+        grown.numpy(),
+        strips.start,
+        rows,
+        axis,
+        growth is not None,
+    )
 
 
-def _views(
-    source: Tensor, rows: slice, columns: slice, offset: int, axis: int
-) -> list[Tensor]:
-    """Return the source as each tap sees it: at ``offset - tap`` along the axis."""
-    if axis == 0:
-        return [
-            source[rows.start + offset - tap : rows.stop + offset - tap, columns]
-            for tap in _TAPS
-        ]
-    return [
-        source[rows, columns.start + offset - tap : columns.stop + offset - tap]
-        for tap in _TAPS
-    ]
+@compiled
+def _weigh_strips(
+    source: NDArray[np.float32],
+    out: NDArray[np.float32],
+    begin: NDArray[np.int64],
+    start: NDArray[np.float32],
+    growth: NDArray[np.float32],
+    first_row: int,
+    rows: int,
+    axis: int,
+    grows: bool,
+) -> None:
+    weights = np.empty_like(start[0])
+    width = out.shape[1]
+    for strip in range(len(begin)):
+        top = first_row + strip * rows
+        weights[:] = start[strip]
+        for row in range(top, min(top + rows, len(out))):
+            if grows:
+                by = np.float32(row - top)
+                _grow(start[strip].ravel(), growth[strip].ravel(), by, weights.ravel())
+            left = 0
+            while left < width:
+                step = begin[strip, left]
+                right = left + 1
+                while right < width and begin[strip, right] == step:
+                    right += 1
+                _add_taps(source, out[row], weights, row, left, right, step, axis)
+                left = right
 
 
-def _segments(whole: Tensor) -> list[tuple[int, slice, int]]:
-    """Return runs of columns with the same whole shift: strip, columns, shift."""
-    steps = whole.to(torch.int64).cpu().numpy()
-    found = []
-    for number, row in enumerate(steps):
-        edges = np.flatnonzero(np.diff(row)) + 1
-        bounds = [0, *edges.tolist(), len(row)]
-        found += [
-            (number, slice(start, stop), int(row[start]))
-            for start, stop in pairwise(bounds)
-        ]
-    return found
+@compiled
+def _grow(
+    start: NDArray[np.float32],
+    growth: NDArray[np.float32],
+    by: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    for i in range(len(out)):
+        out[i] = start[i] + by * growth[i]
+
+
+@compiled
+def _add_taps(
+    source: NDArray[np.float32],
+    out: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    row: int,
+    left: int,
+    right: int,
+    step: int,
+    axis: int,
+) -> None:
+    """Do so for columns of one whole shift, on slices, which run on whole vectors."""
+    down, aside = (step, 0) if axis == 0 else (0, step)
+    dy, dx = (1, 0) if axis == 0 else (0, 1)
+    low, high = left + aside, right + aside
+    s0 = source[row + down + 3 * dy, low + 3 * dx : high + 3 * dx]
+    s1 = source[row + down + 2 * dy, low + 2 * dx : high + 2 * dx]
+    s2 = source[row + down + dy, low + dx : high + dx]
+    s3 = source[row + down, low:high]
+    s4 = source[row + down - dy, low - dx : high - dx]
+    s5 = source[row + down - 2 * dy, low - 2 * dx : high - 2 * dx]
+    s6 = source[row + down - 3 * dy, low - 3 * dx : high - 3 * dx]
+    w0, w1, w2 = weights[0, left:right], weights[1, left:right], weights[2, left:right]
+    w3, w4, w5 = weights[3, left:right], weights[4, left:right], weights[5, left:right]
+    w6 = weights[6, left:right]
+    line = out[left:right]
+    # In two, for a compiler checks that few arrays do not overlap.
+    for i in range(len(line)):
+        line[i] = w0[i] * s0[i] + w1[i] * s1[i] + w2[i] * s2[i] + w3[i] * s3[i]
+    for i in range(len(line)):
+        line[i] += w4[i] * s4[i] + w5[i] * s5[i] + w6[i] * s6[i]
+
+
+def weigh_anywhere(
+    source: Tensor,
+    out: Tensor,
+    strips: slice,
+    begin: Tensor,
+    start: Tensor,
+    growth: Tensor | None,
+    rows: int,
+    axis: int,
+) -> None:
+    """Do as `_weigh` on any device."""
+    target = out[strips]
+    row = torch.arange(len(target), device=out.device)
+    strip = torch.div(row, rows, rounding_mode="floor")
+    column = torch.arange(out.shape[1], device=out.device)
+    down, aside = (row + strips.start)[:, None], column[None]
+    target.zero_()
+    for number, tap in enumerate(_TAPS):
+        weight = start[strip, number]
+        if growth is not None:
+            weight = weight + growth[strip, number] * (row - strip * rows)[:, None]
+        place = begin[strip] - tap
+        y, x = (down + place, aside) if axis == 0 else (down, aside + place)
+        target += weight * source[y, x]
 
 
 def _kernel(x_px: Tensor) -> Tensor:

