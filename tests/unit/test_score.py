@@ -192,14 +192,6 @@ def test_files_with_other_faults_are_expected(fault: str) -> None:
     assert score.items.lost == ("FoilHole_0001.mrc",)
 
 
-def test_of_a_rewritten_file_the_last_row_stands() -> None:
-    first, last = row(1), replace(row(2), file="FoilHole_0001.mrc")
-    score = score_of([first, last], [found_of(last)])
-    assert (score.items.taken, score.items.doubled) == (1, ())
-    assert score.ctf_all is not None
-    assert score.ctf_all.defocus_angst.worst == 0
-
-
 def test_what_was_taken_last_may_come_yet_while_the_session_goes_on() -> None:
     # Rows are not in order of time: 4 was taken before 3.
     exposures = [

@@ -73,7 +73,7 @@ def pair_up(
     Parameters
     ----------
     exposures
-        The truth. Where a file has several rows, it was rewritten: the last one stands.
+        The truth.
     found
         The session's keys.
     root
@@ -87,14 +87,13 @@ def pair_up(
         The pairs of sound files, each exposure once: with the first key of which
         something was made, or with the first one.
     """
-    rows = list({one.file: one for one in exposures}.values())
     indices = match_files(
         [one.path for one in found],
-        [one.file for one in rows],
+        [one.file for one in exposures],
         root=root,
-        copied=[one.file for one in rows if _is_copied(one)],
+        copied=[one.file for one in exposures if _is_copied(one)],
     )
-    files = [_File(row, []) for row in rows]
+    files = [_File(row, []) for row in exposures]
     strays = []
     for one, index in zip(found, indices, strict=True):
         if index is None:
