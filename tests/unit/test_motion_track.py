@@ -96,12 +96,13 @@ def test_smoothing_knows_the_error_of_a_random_acceleration() -> None:
     """Two hundred tracks that follow the model: the foretold error is the true one."""
     chance = np.random.default_rng(1)
     frames, ratio = np.arange(24), []
+    known = np.ones(24, dtype=bool)
     deviation = np.sqrt(4 * np.exp(-frames / 2) + 0.01)[:, None]
     for _ in range(200):
         speed = np.cumsum(deviation * chance.normal(size=(24, 2)), axis=0)
         truth = np.cumsum(speed, axis=0)
         noisy = truth + 0.4 * chance.normal(size=truth.shape)
-        track, error = smoothed_track(noisy, dose_e_per_angst2=1.0)
+        track, error = smoothed_track(noisy, known, dose_e_per_angst2=1.0)
         ratio.append(rms(track - truth + truth.mean(0)) / rms(error))
     assert 0.9 < rms(np.array(ratio)) < 1.25
 
@@ -122,6 +123,26 @@ def test_what_cannot_be_aligned_is_refused(
     with pytest.raises(BadSettings) as refused:
         estimate_track(frames, pixel_size_angst=pixel_size_angst)
     assert said in f"{refused.value.what} {refused.value.hint}"
+
+
+def test_a_blank_frame_lies_between_its_neighbours() -> None:
+    frames, truth = movie(1)
+    frames = frames.clone()
+    frames[12] = torch.poisson(frames.mean().expand(256, 256), generator=seeded())
+
+    track = estimated(frames)
+
+    assert not track.was_seen[12]
+    assert track.was_seen.sum() >= 22
+    assert rms(track.shift_angst - truth) < 0.35
+
+
+@pytest.mark.parametrize("electrons_per_px", [0.05, 1.0])
+def test_noise_does_not_move(electrons_per_px: float) -> None:
+    mean = torch.full((24, 256, 256), 16 * electrons_per_px)
+    track = estimated(torch.poisson(mean, generator=seeded()))
+    assert not track.shift_angst.any()
+    assert not track.was_seen.any()
 
 
 def test_blank_frames_have_no_motion() -> None:

@@ -22,10 +22,15 @@ __all__ = ["smoothed_track"]
 _START = np.log([7.0, 0.02, 2.0, 0.05])
 _SPREAD = np.array([5.0, 5.0, 1.0, 5.0])
 _MOST_STEPS = 2000
+# The variance of what says nothing, over that of a measurement.
+_VAGUE = 1e6
 
 
 def smoothed_track(
-    measured: NDArray[np.float64], *, dose_e_per_angst2: float
+    measured: NDArray[np.float64],
+    is_known: NDArray[np.bool_],
+    *,
+    dose_e_per_angst2: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Smooth a track.
 
@@ -33,6 +38,8 @@ def smoothed_track(
     ----------
     measured
         ``(frames, 2)`` Å, at least 5 frames.
+    is_known
+        ``(frames,)`` the others say nothing.
     dose_e_per_angst2
         Of each frame, e/Å2.
 
@@ -47,6 +54,7 @@ def smoothed_track(
     second = np.diff(np.eye(count), 2, axis=0)
     change = second @ measured
     dose = dose_e_per_angst2 * np.arange(count - 2)
+    vague = np.where(is_known, 1.0, _VAGUE)
 
     def variances(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
         fast, slow, calm, noise = np.exp(np.clip(numbers, -20, 20))
@@ -54,7 +62,7 @@ def smoothed_track(
 
     def cost(numbers: NDArray[np.float64]) -> float:
         steps, noise = variances(numbers)
-        covariance = np.diag(steps) + noise * second @ second.T
+        covariance = np.diag(steps) + noise * (second * vague) @ second.T
         root = np.linalg.cholesky(covariance)
         white = np.linalg.solve(root, change)
         held = ((numbers - _START) / _SPREAD) ** 2
@@ -68,9 +76,9 @@ def smoothed_track(
         options={"maxiter": _MOST_STEPS, "xatol": 1e-2, "fatol": 1e-3},
     ).x
     steps, noise = variances(best)
-    precision = np.eye(count) / noise + second.T @ (second / steps[:, None])
+    precision = np.diag(1 / (noise * vague)) + second.T @ (second / steps[:, None])
     covariance = np.linalg.inv(precision)
-    track = covariance @ measured / noise
+    track = covariance @ (measured / (noise * vague)[:, None])
     # Only differences count: the error of a track whose mean is taken away.
     centring = np.eye(count) - 1 / count
     error = np.sqrt(np.diag(centring @ covariance @ centring))

@@ -32,6 +32,8 @@ _MOST_ROUNDS = 10
 _ENOUGH_ANGST = 0.02
 # Fewer frames are not smoothed; smaller ones are not aligned.
 _LEAST_FRAMES, _LEAST_SIDE_PX = 5, 16
+# A correlation so many times its own spread is no chance: 1e-7 a place.
+_CLEAR = 5.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +49,17 @@ class Track:
         The same as each frame alone says, before smoothing.
     error_angst
         ``(frames,)`` standard error of ``shift_angst`` along an axis, Å, by the model
-        of the smoothing; of ``measured_angst`` where there are too few frames for it.
+        of the smoothing; not a number without it.
+    was_seen
+        ``(frames,)`` whether a frame correlates with the others clearly. The others
+        lie between their neighbours; all are where they were if fewer than half are
+        seen.
     """
 
     shift_angst: NDArray[np.float64]
     measured_angst: NDArray[np.float64]
     error_angst: NDArray[np.float64]
+    was_seen: NDArray[np.bool_]
 
 
 def estimate_track(
@@ -72,7 +79,7 @@ def estimate_track(
     Returns
     -------
     Track
-        Not smoothed where there are fewer than 5 frames.
+        Not smoothed where there are fewer than 5 frames, or none is seen.
 
     Raises
     ------
@@ -91,12 +98,18 @@ def estimate_track(
             hint="Both are above 0.",
         )
     spectra = _Spectra(frames, pixel_size_angst)
-    measured = spectra.tracked()
-    if len(frames) < _LEAST_FRAMES:
-        error = np.full(len(frames), np.nan)
-        return Track(shift_angst=measured, measured_angst=measured, error_angst=error)
-    shift, error = smoothed_track(measured, dose_e_per_angst2=dose_e_per_angst2)
-    return Track(shift_angst=shift, measured_angst=measured, error_angst=error)
+    measured, was_seen = spectra.tracked()
+    shift, error = measured, np.full(len(frames), np.nan)
+    if len(frames) >= _LEAST_FRAMES and was_seen.any():
+        shift, error = smoothed_track(
+            measured, was_seen, dose_e_per_angst2=dose_e_per_angst2
+        )
+    return Track(
+        shift_angst=shift,
+        measured_angst=measured,
+        error_angst=error,
+        was_seen=was_seen,
+    )
 
 
 class _Spectra:
@@ -141,19 +154,24 @@ class _Spectra:
         weight[self.shape[0] // 2], weight[:, -1] = 0, 0
         return weight
 
-    def tracked(self) -> NDArray[np.float64]:
-        """Return shifts of mean 0, ``(frames, 2)``, Å."""
-        shift = torch.zeros(len(self.values), 2, dtype=torch.float64)
+    def tracked(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return shifts of mean 0, ``(frames, 2)``, Å, and which frames are seen."""
+        shift = np.zeros((len(self.values), 2))
+        seen = np.zeros(len(shift), dtype=bool)
         for _ in range(_MOST_ROUNDS):
-            moved = self.values * self._turn(shift)
+            moved = self.values * self._turn(torch.from_numpy(shift))
             others = moved.sum(0) - moved
             found = torch.fft.irfft2(moved * others.conj(), s=self.shape)
-            step = self._peaks(found)
-            shift += step
+            spread = found.square().mean((1, 2)).sqrt()
+            seen = (found.amax((1, 2)) > _CLEAR * spread).cpu().numpy()
+            if 2 * seen.sum() < len(seen):
+                return np.zeros_like(shift), np.zeros_like(seen)
+            before = shift
+            shift = _between(shift + self._peaks(found).numpy(), seen)
             shift -= shift.mean(0)
-            if float(step.abs().max()) < _ENOUGH_ANGST:
+            if np.abs(shift - before).max() < _ENOUGH_ANGST:
                 break
-        return shift.numpy()
+        return shift, seen
 
     def _turn(self, shift: Tensor) -> Tensor:
         """Return the factors that move content back by so much."""
@@ -181,3 +199,12 @@ class _Spectra:
             whole = (place[axis] + side // 2) % side - side // 2
             found.append((whole + part) * pixel)
         return torch.stack(found, 1).cpu()
+
+
+def _between(
+    shift: NDArray[np.float64], is_known: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return shifts of which those that are not known lie between their neighbours."""
+    frame = np.arange(len(shift))
+    known = frame[is_known]
+    return np.stack([np.interp(frame, known, one[known]) for one in shift.T], axis=1)
