@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from icestream.domain.errors import InternalError
 from icestream.simulate import warp as warping
 from icestream.simulate.columns import inverse_along_y, turned_anywhere
 
@@ -56,3 +57,14 @@ def test_the_warp_is_the_same_by_any_device_s_operations(
     monkeypatch.setattr(warping, "_weigh", warping.weigh_anywhere)
 
     torch.testing.assert_close(quick, warped(), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [(6.6, 0.0), (0.0, -6.6), (-6.6, 6.6)])
+def test_a_warp_never_reads_beside_the_image(shift: tuple[float, float]) -> None:
+    image = torch.zeros(HEIGHT + 18, WIDTH + 18)
+
+    def shift_px(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.broadcast_to(shift, (*np.broadcast(y, x).shape, 2)).copy()
+
+    with pytest.raises(InternalError, match="margin of 9 px"):
+        warping.warp(image, shift_px, shape=(HEIGHT, WIDTH), margin_px=9)

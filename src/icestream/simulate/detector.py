@@ -254,9 +254,10 @@ def draw_poisson(expected: Tensor, *, generator: Generator) -> Tensor:
     Notes
     -----
     One uniform number is compared with the cumulative distribution, term by term, in
-    memory that stays in the cache; the few pixels above the usual range go on together.
+    memory that stays in the cache; the few pixels above the usual range are done again.
     Exact up to the 31 bits of the uniform number and float32.
     """
+    expected = expected.contiguous()
     counts = torch.empty_like(expected)
     _draw_rows(lambda rows: expected[rows], counts, generator)
     return counts

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from icestream.domain.errors import InternalError
 from icestream.engines.compiled import compiled
 
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ def warp(
     Tensor
         ``(h, w)`` float32.
 
+    Raises
+    ------
+    InternalError
+        The image has too small a margin.
+
     Notes
     -----
     Error of a plane wave, root mean square, as measured: where the shift does not
@@ -127,6 +133,19 @@ def _pass(
 ) -> None:
     """Interpolate along one axis; ``shift`` is ``(strips + 1, w)`` at strip edges."""
     weigh = _weigh if out.is_cpu else weigh_anywhere
+    lowest, highest = (round(float(part)) for part in (shift.min(), shift.max()))
+    reach = offset - highest + _TAPS[0], offset - lowest + _TAPS[-1]
+    across = 1 - axis
+    if (
+        reach[0] < 0
+        or out.shape[axis] + reach[1] > source.shape[axis]
+        or out.shape[across] > source.shape[across]
+    ):
+        # Compiled loops would read what lies beside the image.
+        raise InternalError(
+            f"A shift from {lowest} to {highest} px with a margin of {offset} px, "
+            f"from {tuple(source.shape)} to {tuple(out.shape)} px."
+        )
     for first in range(0, len(shift) - 1, _STRIPS):
         edges = shift[first : first + _STRIPS + 1]
         whole = torch.round((edges[:-1] + edges[1:]) / 2)
