@@ -3,6 +3,7 @@
 from icestream.domain.acquisition import AcquisitionSetup, OpticsGroup
 from icestream.domain.ctf import Ctf
 from icestream.domain.image import Micrograph, RawFile
+from icestream.domain.motion import MotionField
 from icestream.domain.particles import Column, Coordinates, Particles
 from icestream.domain.verdict import Verdict
 
@@ -12,6 +13,7 @@ __all__ = [
     "Coordinates",
     "Ctf",
     "Micrograph",
+    "MotionField",
     "OpticsGroup",
     "Particles",
     "RawFile",
