@@ -2,6 +2,7 @@
 
 from icestream.domain.acquisition import AcquisitionSetup, OpticsGroup
 from icestream.domain.ctf import Ctf
+from icestream.domain.exposure import ExposureMetadata
 from icestream.domain.image import Micrograph, RawFile
 from icestream.domain.motion import MotionField
 from icestream.domain.particles import Column, Coordinates, Particles
@@ -12,6 +13,7 @@ __all__ = [
     "Column",
     "Coordinates",
     "Ctf",
+    "ExposureMetadata",
     "Micrograph",
     "MotionField",
     "OpticsGroup",
