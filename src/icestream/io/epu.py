@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["exposure_stem", "read_epu_name", "read_epu_xml"]
 
-_NAME = re.compile(r"FoilHole_(\d+)_Data_(\d+)_")
+_NAME = re.compile(r"FoilHole_(\d+)_Data_(\d+)_(?:\d+_)?\d{8}_\d{6}")
 _SQUARE = re.compile(r"GridSquare_(\d+)")
-_MOVIE_PART = re.compile(r"_(fractions|EER)$", re.IGNORECASE)
 _PAIR, _DEEPEST = "KeyValueOfstringanyType", 32
 _CAMERA = "microscopeData/acquisition/camera"
 _OPTICS = "microscopeData/optics"
@@ -30,15 +29,16 @@ _ANGST_PER_M, _UM_PER_M, _PER_ANGST2 = 1e10, 1e6, 1e-20
 
 
 def exposure_stem(name: str) -> str:
-    """Return the name of an exposure from that of its movie or of its XML.
+    """Return the name of an exposure from that of one of its files.
 
     Parameters
     ----------
     name
         ``FoilHole_1_Data_2_3_20200101_121212_fractions.tiff``, ``..._EER.eer``,
-        ``....xml``; other names lose their ending only.
+        ``....xml``; a name of another kind loses its ending only.
     """
-    return _MOVIE_PART.sub("", PurePath(name).stem)
+    found = _NAME.match(name)
+    return found[0] if found else PurePath(name).stem
 
 
 def read_epu_name(path: PurePath) -> ExposureMetadata:

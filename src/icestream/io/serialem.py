@@ -51,9 +51,9 @@ def read_mdoc(path: Path) -> ExposureMetadata:
     Notes
     -----
     ``PixelSpacing`` is that of ``Binning``, which is 0.5 in super-resolution: divided
-    by it, it is the camera's pixel. ``ExposureDose`` comes from the calibration of the
-    beam; where it is 0, the sum over ``FrameDosesAndNumber`` is taken, and 0 there too
-    means unknown.
+    by it, it is the camera's pixel, and unknown without it. ``ExposureDose`` comes from
+    the calibration of the beam; where it is 0, the sum over ``FrameDosesAndNumber`` is
+    taken, and 0 there too means unknown.
     """
     rows = _frame_set(path, _lines(path))
     try:
@@ -119,14 +119,16 @@ def _numbers(rows: Mapping[str, str], key: str) -> tuple[float, ...]:
     return values
 
 
-def _number(rows: Mapping[str, str], key: str, at: int = 0) -> float | None:
+def _number(
+    rows: Mapping[str, str], key: str, factor: float = 1.0, *, at: int = 0
+) -> float | None:
     values = _numbers(rows, key)
-    return values[at] if at < len(values) else None
+    return values[at] * factor if at < len(values) else None
 
 
-def _known(rows: Mapping[str, str], key: str) -> float | None:
+def _known(rows: Mapping[str, str], key: str, factor: float = 1.0) -> float | None:
     """Return a number for which zero means unknown."""
-    return _number(rows, key) or None
+    return _number(rows, key, factor) or None
 
 
 def _count(rows: Mapping[str, str], key: str) -> int | None:
@@ -134,29 +136,28 @@ def _count(rows: Mapping[str, str], key: str) -> int | None:
 
 
 def _metadata(rows: Mapping[str, str]) -> ExposureMetadata:
-    binning = _known(rows, "Binning") or 1.0
-    if binning < 0:
+    binning = _known(rows, "Binning")
+    if binning is not None and binning < 0:
         raise ValueError(f"Binning is {binning:g}.")
     camera, uses_cds = rows.get("CameraIndex"), rows.get("UsingCDS")
     position = rows.get("MultishotHoleAndPosition", "")
-    stage_um, shift = _numbers(rows, "StagePosition"), _numbers(rows, "ImageShift")
     return ExposureMetadata(
-        pixel_size_angst=_scaled(_known(rows, "PixelSpacing"), 1 / binning),
-        camera_shape=_camera_shape(rows, binning),
-        super_resolution_factor=max(1, round(1 / binning)),
+        pixel_size_angst=_known(rows, "PixelSpacing", 1 / binning) if binning else None,
+        camera_shape=_camera_shape(rows, binning) if binning else None,
+        super_resolution_factor=max(1, round(1 / binning)) if binning else None,
         magnification=_count(rows, "Magnification") or None,
         voltage_kv=_known(rows, "Voltage"),
         dose_e_per_angst2=_known(rows, "ExposureDose") or _frame_doses(rows),
         frame_count=_count(rows, "NumSubFrames") or None,
         exposure_s=_known(rows, "ExposureTime"),
-        target_defocus_angst=_scaled(_number(rows, "TargetDefocus"), -_ANGST_PER_UM),
-        applied_defocus_angst=_scaled(_number(rows, "Defocus"), -_ANGST_PER_UM),
-        stage_x_um=stage_um[0] if stage_um else None,
-        stage_y_um=stage_um[1] if len(stage_um) > 1 else None,
+        target_defocus_angst=_number(rows, "TargetDefocus", -_ANGST_PER_UM),
+        applied_defocus_angst=_number(rows, "Defocus", -_ANGST_PER_UM),
+        stage_x_um=_number(rows, "StagePosition"),
+        stage_y_um=_number(rows, "StagePosition", at=1),
         stage_z_um=_number(rows, "StageZ"),
         stage_alpha_deg=_number(rows, "TiltAngle"),
-        image_shift_x=shift[0] if shift else None,
-        image_shift_y=shift[1] if len(shift) > 1 else None,
+        image_shift_x=_number(rows, "ImageShift"),
+        image_shift_y=_number(rows, "ImageShift", at=1),
         foil_hole=rows.get("NavigatorLabel") or None,
         position=" ".join(position.split()) or None,
         detector=f"camera {camera}" if camera else None,
@@ -166,10 +167,6 @@ def _metadata(rows: Mapping[str, str]) -> ExposureMetadata:
         movie_name=_file_name(rows, "SubFramePath"),
         acquired_at=_time(rows.get("DateTime")),
     )
-
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
 
 
 def _file_name(rows: Mapping[str, str], key: str) -> str | None:
