@@ -144,6 +144,13 @@ def test_no_number_and_nil_are_unknown(write: Callable[[bytes], Path]) -> None:
     assert read.magnification is None
 
 
+def test_a_slit_that_is_not_in_has_no_width(write: Callable[[bytes], Path]) -> None:
+    content = image_xml(ON_K3, name=NAME)
+    out = content.replace(b"SlitInserted>true<", b"SlitInserted>false<")
+    assert out != content
+    assert read_epu_xml(write(out)).energy_slit_ev is None
+
+
 def test_fractions_tell_what_was_recorded(write: Callable[[bytes], Path]) -> None:
     read = read_epu_xml(write(FRACTIONS.encode()))
     assert read.frame_count == 3
