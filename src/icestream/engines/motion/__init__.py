@@ -1,5 +1,6 @@
 """Motion between the frames of a movie: its estimation."""
 
-from icestream.engines.motion.track import Track, estimate_track
+from icestream.engines.motion.field import Motion, estimate_motion
+from icestream.engines.motion.surface import field_on_grid
 
-__all__ = ["Track", "estimate_track"]
+__all__ = ["Motion", "estimate_motion", "field_on_grid"]

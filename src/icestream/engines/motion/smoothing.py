@@ -1,43 +1,68 @@
-"""A track without what no stage can do: the most likely random acceleration.
+"""Paths without what no stage can do: the most likely random acceleration.
 
-A model with four numbers: the variance of the acceleration, ``a exp(-dose / d) + b``
-(what is fast at first calms down), and that of the measurement. They are chosen by the
-likelihood of the second differences, the track then follows by least squares.
+A model with five numbers: the variance of the acceleration, ``a exp(-dose / d) + b``
+(what is fast at first calms down), that of the velocity, and that of the measurement.
+They are chosen by the likelihood of what changes from frame to frame; the path then
+follows by least squares.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["smoothed_track"]
+__all__ = ["LEAST_FRAMES", "Smoother", "fit_smoother"]
 
-# Where the search begins: logarithms of a, b (Å2), d (e/Å2), variance of noise (Å2);
-# and how loosely each is held there. Calming takes some e/Å2, as the literature has it.
-_START = np.log([7.0, 0.02, 2.0, 0.05])
-_SPREAD = np.array([5.0, 5.0, 1.0, 5.0])
+LEAST_FRAMES = 5
+"""Fewer frames do not tell their noise."""
+
+# Where the search begins: logarithms of a, b (Å2), d (e/Å2), the velocity's (Å2) and
+# the noise's variance (Å2); and how loosely each is held there. Calming takes some
+# e/Å2, as the literature has it.
+_START = np.log([7.0, 0.02, 2.0, 0.1, 0.05])
+_SPREAD = np.array([5.0, 5.0, 1.0, 5.0, 5.0])
+_WIDEST = 20.0
 _MOST_STEPS = 2000
 # The variance of what says nothing, over that of a measurement.
 _VAGUE = 1e6
 
 
-def smoothed_track(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Smoother:
+    """What makes a path of a measured one.
+
+    Parameters
+    ----------
+    matrix
+        ``(frames, frames)``: times a measured path of mean 0, it gives the path of
+        mean 0.
+    error_angst
+        ``(frames,)`` standard error of the path along an axis, Å.
+    """
+
+    matrix: NDArray[np.float64]
+    error_angst: NDArray[np.float64]
+
+
+def fit_smoother(
     measured: NDArray[np.float64],
     is_known: NDArray[np.bool_],
     *,
     dose_e_per_angst2: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smooth a track.
+) -> Smoother:
+    """Fit the model to paths of one kind.
 
     Parameters
     ----------
     measured
-        ``(frames, 2)`` Å, at least 5 frames.
+        ``(frames, paths)`` Å, at least 5 frames.
     is_known
         ``(frames,)`` the others say nothing.
     dose_e_per_angst2
@@ -45,41 +70,52 @@ def smoothed_track(
 
     Returns
     -------
-    track
-        ``(frames, 2)`` Å, of mean 0.
-    error
-        ``(frames,)`` its standard error along an axis, Å.
+    Smoother
+        For paths of this kind.
     """
-    count = len(measured)
-    second = np.diff(np.eye(count), 2, axis=0)
-    change = second @ measured
-    dose = dose_e_per_angst2 * np.arange(count - 2)
+    count, paths = measured.shape
+    change = np.diff(measured, axis=0)
     vague = np.where(is_known, 1.0, _VAGUE)
+    step = np.diff(np.eye(count), axis=0)
+    jitter = (step * vague) @ step.T
+    later = np.tril(np.ones((count - 1, count - 1)))[:, 1:]
+    dose = dose_e_per_angst2 * np.arange(count - 2)
 
-    def variances(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        fast, slow, calm, noise = np.exp(np.clip(numbers, -20, 20))
-        return fast * np.exp(-dose / calm) + slow, float(noise)
+    def velocities(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+        fast, slow, calm, start, _ = np.exp(np.clip(logs, -_WIDEST, _WIDEST))
+        gained: NDArray[np.float64] = (
+            later * (fast * np.exp(-dose / calm) + slow)
+        ) @ later.T + start
+        return gained
 
-    def cost(numbers: NDArray[np.float64]) -> float:
-        steps, noise = variances(numbers)
-        covariance = np.diag(steps) + noise * (second * vague) @ second.T
-        root = np.linalg.cholesky(covariance)
-        white = np.linalg.solve(root, change)
-        held = ((numbers - _START) / _SPREAD) ** 2
-        likelihood = 0.5 * (white**2).sum() + 2 * np.log(np.diag(root)).sum()
+    def cost(logs: NDArray[np.float64]) -> float:
+        noise = np.exp(np.clip(logs[-1], -_WIDEST, _WIDEST))
+        root = np.linalg.cholesky(velocities(logs) + noise * jitter)
+        white = solve_triangular(root, change, lower=True, check_finite=False)
+        held = ((logs - _START) / _SPREAD) ** 2
+        likelihood = 0.5 * (white**2).sum() + paths * np.log(np.diag(root)).sum()
         return float(likelihood + 0.5 * held.sum())
 
     best = minimize(
         cost,
         _START,
         method="Nelder-Mead",
-        options={"maxiter": _MOST_STEPS, "xatol": 1e-2, "fatol": 1e-3},
+        options={"maxiter": _MOST_STEPS, "xatol": 5e-2, "fatol": 5e-3},
     ).x
-    steps, noise = variances(best)
-    precision = np.diag(1 / (noise * vague)) + second.T @ (second / steps[:, None])
-    covariance = np.linalg.inv(precision)
-    track = covariance @ (measured / (noise * vague)[:, None])
-    # Only differences count: the error of a track whose mean is taken away.
+    noise = np.exp(np.clip(best[-1], -_WIDEST, _WIDEST)) * vague
+    return _smoother(velocities(best), noise)
+
+
+def _smoother(velocities: NDArray[np.float64], noise: NDArray[np.float64]) -> Smoother:
+    """Return it for covariances of velocity and measurement."""
+    count = len(noise)
+    summed = np.tril(np.ones((count, count - 1)), -1)
+    # Only differences count: a path may lie anywhere, and its mean is taken away.
+    anywhere = _VAGUE * noise.min()
+    prior = summed @ velocities @ summed.T + anywhere
     centring = np.eye(count) - 1 / count
-    error = np.sqrt(np.diag(centring @ covariance @ centring))
-    return track - track.mean(0), error
+    matrix = np.linalg.solve(prior + np.diag(noise), prior).T
+    left = centring @ (prior - matrix @ prior) @ centring
+    return Smoother(
+        matrix=centring @ matrix, error_angst=np.sqrt(np.diag(left).clip(min=0))
+    )

@@ -1,0 +1,235 @@
+"""How a movie moves, as a whole and in its parts.
+
+After the track of whole frames, the slopes of all tiles are fitted by smooth surfaces,
+one set for each frame, whose paths over time are smoothed as the track is, each degree
+with numbers of its own: what the movie does not show shrinks to nothing. The parts'
+motion is kept only if it foretells tiles that it was not made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from icestream.domain import MotionField
+from icestream.domain.errors import BadSettings
+from icestream.engines.motion.smoothing import LEAST_FRAMES, Smoother, fit_smoother
+from icestream.engines.motion.spectra import frame_spectra
+from icestream.engines.motion.surface import DEGREES, node_places, surfaces
+from icestream.engines.motion.tiles import Slopes, Tiles
+from icestream.engines.motion.track import Track, track_whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["Motion", "estimate_motion"]
+
+# Tiles are foretold from the others in so many turns; the gain in correlation must be
+# above 0 by so many of its standard errors.
+_TURNS = 8
+_CLEAR_GAIN = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """How a movie moves, and how well that is known.
+
+    Parameters
+    ----------
+    field
+        Where content goes; its local part is ``None`` where it was not kept.
+    measured_angst
+        ``(frames, 2)`` shift of whole frames as each alone says, Å.
+    error_angst
+        ``(frames,)`` standard error of the field along an axis, mean over the image,
+        Å, by the model of the smoothing; not a number without it.
+    was_seen
+        ``(frames,)`` whether a frame correlates with the others clearly.
+    local_gain
+        By how many of its standard errors the local part improves the correlation of
+        tiles that it was not made from; ``None`` where there was none to try.
+    still_fraction
+        Standard deviation of what stays in place while content moves, mostly errors of
+        the gain, over that of one frame's noise.
+    """
+
+    field: MotionField
+    measured_angst: NDArray[np.float64]
+    error_angst: NDArray[np.float64]
+    was_seen: NDArray[np.bool_]
+    local_gain: float | None
+    still_fraction: float
+
+
+def estimate_motion(
+    frames: Tensor,
+    *,
+    pixel_size_angst: float,
+    dose_e_per_angst2: float = 1.0,
+    shape_px: tuple[int, int] | None = None,
+    with_local: bool = True,
+) -> Motion:
+    """Estimate the motion of a movie.
+
+    Parameters
+    ----------
+    frames
+        ``(frames, h, w)`` real, times the gain; binned or not, at most 7 Å a pixel.
+    pixel_size_angst
+        Å/px of these frames.
+    dose_e_per_angst2
+        Of each frame, e/Å2: what moves fast, moves so for some e/Å2.
+    shape_px
+        Rows and columns of the movie, where these frames have been binned.
+    with_local
+        Look for motion in parts of the image too.
+
+    Returns
+    -------
+    Motion
+        Without a local part where there are fewer than 5 frames, the image is small,
+        or it foretells nothing.
+
+    Raises
+    ------
+    BadSettings
+        Fewer than 2 frames, frames that are too small, a value that cannot be, or
+        frames with a pixel that is no number.
+    """
+    if frames.ndim != 3 or len(frames) < 2:
+        raise BadSettings(
+            f"Motion in an array of {tuple(frames.shape)}.",
+            hint="Give at least 2 frames of one shape.",
+        )
+    if not (pixel_size_angst > 0 and dose_e_per_angst2 > 0):
+        raise BadSettings(
+            f"Frames of {pixel_size_angst} Å/px and {dose_e_per_angst2} e/Å2.",
+            hint="Both are above 0.",
+        )
+    height, width = frames.shape[1:] if shape_px is None else shape_px
+    whole = frame_spectra(frames, pixel_size_angst=pixel_size_angst)
+    track = track_whole(whole, dose_e_per_angst2=dose_e_per_angst2)
+    parts = None
+    may_differ = with_local and len(frames) >= LEAST_FRAMES and track.was_seen.any()
+    if may_differ and Tiles.fit(whole):
+        parts = _parts(Tiles(whole, track), track, dose_e_per_angst2)
+    return _motion(track, parts, (height, width))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """``(frames, surfaces, 2)`` Å besides the track, its error, and what it gains."""
+
+    path: NDArray[np.float64]
+    error: NDArray[np.float64]
+    gain: float
+
+
+def _motion(track: Track, parts: _Parts | None, shape_px: tuple[int, int]) -> Motion:
+    shift, error, local = track.shift_angst, track.error_angst, None
+    if parts is not None:
+        shift = shift + parts.path[:, 0]
+        error = parts.error[:, 0]
+    if parts is not None and parts.gain > _CLEAR_GAIN:
+        places = np.meshgrid(*(node_places(side) for side in shape_px), indexing="ij")
+        local = np.einsum(
+            "yxk,tka->tyxa", surfaces(*places)[..., 1:], parts.path[:, 1:]
+        )
+        error = np.sqrt((parts.error**2).sum(1))
+    noise = track.noise_power
+    return Motion(
+        field=MotionField(shape_px=shape_px, shift_angst=shift, local_angst=local),
+        measured_angst=track.measured_angst,
+        error_angst=error,
+        was_seen=track.was_seen,
+        local_gain=None if parts is None else parts.gain,
+        still_fraction=float(np.sqrt(track.still_power / noise)) if noise else 0.0,
+    )
+
+
+def _parts(tiles: Tiles, track: Track, dose_e_per_angst2: float) -> _Parts:
+    basis = surfaces(tiles.y, tiles.x)
+    slopes = tiles.slopes(np.zeros((len(basis), *track.shift_angst.shape)))
+    start = np.zeros((len(track.shift_angst), basis.shape[1], 2))
+    measured = _projected(slopes, basis, start)
+    smoothers = _smoothers(measured, track, dose_e_per_angst2)
+    path = _smoothed(measured, track, smoothers)
+    gain = _held_out_gain(slopes, basis, track, smoothers)
+    # Once more from where the tiles are now thought to be.
+    shift = np.einsum("pk,tka->pta", basis, path)
+    measured = _projected(tiles.slopes(shift), basis, path)
+    return _Parts(
+        path=_smoothed(measured, track, smoothers),
+        error=np.stack([one.error_angst for one in smoothers], axis=1),
+        gain=gain,
+    )
+
+
+def _projected(
+    slopes: Slopes, basis: NDArray[np.float64], path: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the paths of the surfaces that fit the slopes best, unsmoothed."""
+    normal = np.einsum("p,pk,pl->kl", slopes.curvature, basis, basis)
+    right = np.einsum("pk,pta->kta", basis, slopes.slope)
+    step = np.linalg.solve(normal, right.reshape(len(normal), -1))
+    found: NDArray[np.float64] = path + step.reshape(right.shape).transpose(1, 0, 2)
+    found -= found.mean(0)
+    return found
+
+
+def _smoothers(
+    measured: NDArray[np.float64], track: Track, dose_e_per_angst2: float
+) -> list[Smoother]:
+    """Return one for each surface; those of one degree share it."""
+    by_degree: dict[int, Smoother] = {}
+    for degree in set(DEGREES):
+        rows = [number for number, one in enumerate(DEGREES) if one == degree]
+        paths = measured[:, rows].reshape(len(measured), -1)
+        if degree == 0:
+            paths = paths + track.shift_angst
+        by_degree[degree] = fit_smoother(
+            paths, track.was_seen, dose_e_per_angst2=dose_e_per_angst2
+        )
+    return [by_degree[degree] for degree in DEGREES]
+
+
+def _smoothed(
+    measured: NDArray[np.float64], track: Track, smoothers: list[Smoother]
+) -> NDArray[np.float64]:
+    path = np.empty_like(measured)
+    for number, smoother in enumerate(smoothers):
+        path[:, number] = smoother.matrix @ measured[:, number]
+    first = smoothers[0].matrix
+    path[:, 0] = first @ (measured[:, 0] + track.shift_angst) - track.shift_angst
+    return path
+
+
+def _held_out_gain(
+    slopes: Slopes,
+    basis: NDArray[np.float64],
+    track: Track,
+    smoothers: list[Smoother],
+) -> float:
+    """Return what the parts' motion gains in tiles that it was not made from.
+
+    In standard errors. By the parabola, correlation grows by slope times shift less
+    half the curvature times its square.
+    """
+    turn = np.arange(len(basis)) % _TURNS
+    gain = np.zeros(len(basis))
+    start = np.zeros((slopes.slope.shape[1], basis.shape[1], 2))
+    for number in range(_TURNS):
+        held = turn == number
+        kept = Slopes(slope=slopes.slope[~held], curvature=slopes.curvature[~held])
+        path = _smoothed(_projected(kept, basis[~held], start), track, smoothers)
+        even = path[:, 0]
+        shift = np.einsum("pk,tka->pta", basis[held], path)
+        for sign, moved in ((1, shift), (-1, np.broadcast_to(even, shift.shape))):
+            rise = (slopes.slope[held] * moved).sum((1, 2))
+            fall = slopes.curvature[held] * (moved**2).sum((1, 2)) / 2
+            gain[held] += sign * (rise - fall)
+    spread = gain.std(ddof=1) / np.sqrt(len(gain))
+    return float(gain.mean() / spread) if spread > 0 else 0.0

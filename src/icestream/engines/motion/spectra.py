@@ -1,0 +1,242 @@
+"""Transforms of frames and of their parts: low frequencies, weighted.
+
+What stays in place while content moves, above all errors of the gain, correlates at
+shift zero and draws every estimate there. Its power is even over frequencies, so that
+it can be told from content that has moved (`StillPower`), and what it adds to a
+correlation on average is taken away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from icestream.domain.errors import BadSettings
+from icestream.engines.fourier import quick_even_side
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Spectra", "frame_spectra", "tile_spectra"]
+
+# Of protein in ice, 7 to 10 Å a pixel serve best; 14 and more lose signal.
+_PIXEL_ANGST = 7.0
+_B_FACTOR_ANGST2 = 1000.0
+_COARSEST_ANGST = 200.0
+_LEAST_SIDE_PX = 16
+# Weights below this carry no signal.
+_LEAST_WEIGHT = 1e-3
+# How much of a tile's sides is faded out, so that its edges make no cross.
+_FADED = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spectra:
+    """Weighted transforms of images that show the same, shifted.
+
+    Parameters
+    ----------
+    values
+        ``(*batch, frames, rows, columns)`` complex, the columns of a real transform.
+    y, x
+        ``(rows,)`` and ``(columns,)`` frequency, 1/Å.
+    weight
+        ``(rows, columns)`` that they have been multiplied by; 0 where nothing is used.
+    shape
+        Rows and columns of the images, px.
+    """
+
+    values: Tensor
+    y: Tensor
+    x: Tensor
+    weight: Tensor
+    shape: tuple[int, int]
+
+    @property
+    def multiplicity(self) -> Tensor:
+        """``(columns,)`` how often a column stands in the whole transform."""
+        twice = torch.full_like(self.x, 2.0)
+        twice[0] = 1
+        if self.shape[1] % 2 == 0:
+            twice[-1] = 1
+        return twice
+
+    def turn(self, shift_angst: Tensor) -> Tensor:
+        """Return factors ``(*batch, frames, rows, columns)`` that move content back.
+
+        ``shift_angst`` is ``(*batch, frames, 2)``, y and x.
+        """
+        y, x = shift_angst.to(self.y)[..., None].unbind(-2)
+        along_y = torch.polar(torch.ones_like(y * self.y), 2 * math.pi * y * self.y)
+        along_x = torch.polar(torch.ones_like(x * self.x), 2 * math.pi * x * self.x)
+        return along_y[..., :, None] * along_x[..., None, :]
+
+    def with_others(
+        self, shift_angst: Tensor, *, still_power: float, moved_before: Tensor
+    ) -> Tensor:
+        """Return each frame times the sum of all others, content moved back.
+
+        Parameters
+        ----------
+        shift_angst
+            ``(*batch, frames, 2)`` Å.
+        still_power
+            Of what stays in place, in units of ``values`` before the weight.
+        moved_before
+            ``(*batch or 1, frames, 2)`` Å, by how much content was moved back before
+            these transforms were made: what stays in place has moved with it.
+
+        Returns
+        -------
+        Tensor
+            ``(*batch, frames, rows, columns)`` complex: without what stays in place.
+        """
+        turn = self.turn(shift_angst)
+        product = _each_with_others(self.values * turn)
+        if still_power > 0:
+            turn = self.turn(shift_angst + moved_before)
+            still = _each_with_others(turn)
+            product -= still.mul_(still_power * self.weight.square())
+        return product
+
+    def still_power(self, shift_angst: Tensor) -> tuple[float, float]:
+        """Return the power of what stays in place, and of the noise, of one frame.
+
+        Parameters
+        ----------
+        shift_angst
+            ``(frames, 2)`` Å of content.
+
+        Returns
+        -------
+        still, noise
+            In units of ``values`` before the weight. The first is 0 where content
+            does not move enough to tell.
+        """
+        turn, count = self.turn(shift_angst), self.values.shape[-3]
+        own = self.values.abs().square().sum(-3)
+        content = (self.values * turn).sum(-3).abs().square() - own
+        stays = self.values.sum(-3).abs().square() - own
+        # Content stays with this share of pairs, and what stays moves with it.
+        pairs = count * count - count
+        shared = turn.sum(-3).abs().square() - count
+        is_used = self.weight > _LEAST_WEIGHT
+        each = self.multiplicity * is_used / self.weight.clamp(_LEAST_WEIGHT).square()
+        excess = ((pairs * stays - shared * content) * each).sum()
+        told = ((pairs**2 - shared**2) * is_used * self.multiplicity).sum()
+        noise = (own * each).sum() / (is_used * self.multiplicity).sum() / count
+        return max(0.0, float(excess / told)), float(noise)
+
+
+def _each_with_others(values: Tensor) -> Tensor:
+    return values * (values.sum(-3, keepdim=True) - values).conj()
+
+
+def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
+    """Return the transforms of whole frames, cut to about 7 Å a pixel.
+
+    Parameters
+    ----------
+    frames
+        ``(frames, h, w)`` real.
+    pixel_size_angst
+        Å/px.
+
+    Raises
+    ------
+    BadSettings
+        The frames are too small, or have a pixel that is no number.
+    """
+    sides = [side * pixel_size_angst for side in frames.shape[1:]]
+    height, width = (
+        min(quick_even_side(math.ceil(side / _PIXEL_ANGST)), px // 2 * 2)
+        for side, px in zip(sides, frames.shape[1:], strict=True)
+    )
+    if min(height, width) < _LEAST_SIDE_PX:
+        raise BadSettings(
+            f"Frames of {sides[0]:.0f} x {sides[1]:.0f} Å are too small to align.",
+            hint=f"At least {_LEAST_SIDE_PX * _PIXEL_ANGST:.0f} Å a side.",
+        )
+    rows, columns = height // 2, width // 2 + 1
+    y, x, weight = _band((height, width), (sides[0] / height, sides[1] / width), frames)
+    cut = []
+    for frame in frames:
+        whole = torch.fft.rfft2(frame.float(), norm="forward")
+        cut.append(torch.cat([whole[:rows, :columns], whole[-rows:, :columns]]))
+    values = torch.stack(cut) * weight
+    if not bool(torch.isfinite(torch.view_as_real(values)).all()):
+        raise BadSettings(
+            "Frames with pixels that are no numbers.",
+            hint="Look at the gain: has it values that are not finite?",
+        )
+    return Spectra(values=values, y=y, x=x, weight=weight, shape=(height, width))
+
+
+def tile_spectra(
+    whole: Spectra, shift_angst: Tensor, *, tiles: tuple[int, int]
+) -> tuple[Spectra, float]:
+    """Return the transforms of parts of frames, content of the whole moved back.
+
+    Parameters
+    ----------
+    whole
+        Of the frames.
+    shift_angst
+        ``(frames, 2)`` Å of the whole.
+    tiles
+        How many parts, down and across; they do not overlap.
+
+    Returns
+    -------
+    spectra
+        ``(tiles, frames, rows, columns)``, tiles row by row.
+    scale
+        Power of an even spectrum here over that in ``whole``.
+    """
+    moved = torch.fft.irfft2(
+        whole.values * whole.turn(shift_angst), s=whole.shape, norm="forward"
+    )
+    height, width = (
+        side // count // 2 * 2 for side, count in zip(whole.shape, tiles, strict=True)
+    )
+    pixel = [
+        float(1 / (side * step[1]))
+        for side, step in zip(whole.shape, (whole.y, whole.x), strict=True)
+    ]
+    y, x, weight = _band((height, width), (pixel[0], pixel[1]), moved)
+    top, left = (
+        (side - part * count) // 2
+        for side, part, count in zip(whole.shape, (height, width), tiles, strict=True)
+    )
+    parts = moved[:, top : top + height * tiles[0], left : left + width * tiles[1]]
+    parts = parts.unflatten(2, (tiles[1], width)).unflatten(1, (tiles[0], height))
+    parts = parts.permute(1, 3, 0, 2, 4).flatten(0, 1)
+    fade = _fade(height, parts)[:, None] * _fade(width, parts)
+    parts = (parts - parts.mean((-2, -1), keepdim=True)) * fade
+    # The band's weight is in the whole already; here only what is not used goes.
+    values = torch.fft.rfft2(parts) * (weight > 0)
+    scale = whole.shape[0] * whole.shape[1] * float(fade.square().sum())
+    return Spectra(values=values, y=y, x=x, weight=weight, shape=(height, width)), scale
+
+
+def _band(
+    shape: tuple[int, int], pixel_angst: tuple[float, float], like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return frequencies, and the weight without the cross of flawed lines."""
+    y = torch.fft.fftfreq(shape[0], pixel_angst[0], device=like.device)
+    x = torch.fft.rfftfreq(shape[1], pixel_angst[1], device=like.device)
+    square = y[:, None] ** 2 + x**2
+    weight = torch.exp(-_B_FACTOR_ANGST2 / 4 * square)
+    weight *= 1 - torch.exp(-square * _COARSEST_ANGST**2)
+    weight[0], weight[:, 0] = 0, 0
+    weight[shape[0] // 2], weight[:, -1] = 0, 0
+    return y, x, weight
+
+
+def _fade(side: int, like: Tensor) -> Tensor:
+    place = (torch.arange(side, device=like.device) + 0.5) / side
+    near = torch.minimum(place, 1 - place) / _FADED
+    return torch.sin(near.clamp(max=1) * (math.pi / 2)).square()
