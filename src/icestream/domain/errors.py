@@ -8,7 +8,8 @@
     │   │   └── IncompleteFile     cut short: perhaps still being written
     │   ├── UnusableImage          decoded, but NaN, constant or of a wrong type
     │   ├── CtfNotFound            no Thon ring stands above the noise
-    │   └── NoParticles            nothing to extract
+    │   ├── NoParticles            nothing to extract
+    │   └── ProgramFailed          another program broke off, or took too long
     ├── SessionError               the session's fault: it pauses and asks
     │   ├── BadSettings            a setting, parameter or workflow that cannot be
     │   ├── FolderUnavailable      a folder that cannot be listed or written
@@ -40,6 +41,7 @@ __all__ = [
     "ItemError",
     "LedgerUnusable",
     "NoParticles",
+    "ProgramFailed",
     "ServiceUnreachable",
     "SessionError",
     "SessionInUse",
@@ -91,6 +93,10 @@ class CtfNotFound(ItemError):
 
 class NoParticles(ItemError):
     """There is nothing to extract."""
+
+
+class ProgramFailed(ItemError):
+    """Another program left with an error, was ended by a signal, or took too long."""
 
 
 class SessionError(IcestreamError):

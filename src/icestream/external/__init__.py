@@ -1,0 +1,1 @@
+"""Other people's programs, driven as processes of their own; never imported."""
