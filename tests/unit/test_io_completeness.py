@@ -108,7 +108,7 @@ def test_a_tiff_whose_strip_is_not_written_is_seen(tmp_path: Path) -> None:
 
 
 def test_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
-    path = tmp_path / "a.eer"
+    path = tmp_path / "a.dm4"
     path.write_bytes(b"II*\0")
 
     with pytest.raises(UnreadableFile, match=r"\.mrc, .*\.tif, .*\.png"):
