@@ -112,9 +112,10 @@ def read_directories(file: FileIO, path: Path) -> list[Directory]:
     Raises
     ------
     IncompleteFile
-        The chain breaks off, or a directory lies beyond the end of the file.
+        The chain breaks off, or a directory lies beyond the end of the file or is not
+        filled.
     UnreadableFile
-        No TIFF file, a chain that bites its own tail, or a page without a size.
+        No TIFF file, a chain that bites its own tail, or a page too large to be.
     """
     dialect = _dialect(file, path)
     link = read_at(file, dialect.first_link_bytes, dialect.offset_bytes)
@@ -177,6 +178,8 @@ def _read_directory(
         raise _broken(path, f"the directory at byte {offset_bytes} is cut short")
     values: dict[str, NDArray[np.int64]] = {}
     for tag, kind, count, inline in dialect.entries(raw[count_bytes:link_bytes]):
+        if kind == 0:
+            raise _broken(path, f"the directory at byte {offset_bytes} is not filled")
         if tag in _TAGS and kind in _TYPES:
             values[_TAGS[tag]] = _entry_numbers(
                 file, dialect, kind, count, inline, path
@@ -209,7 +212,9 @@ def _read_outside(
 
 def _check_size(directory: Directory, path: Path) -> None:
     width_px, height_px = directory.number("width"), directory.number("height")
-    if min(width_px, height_px) <= 0 or width_px * height_px > LARGEST_IMAGE_PX:
+    if min(width_px, height_px) <= 0:
+        raise _broken(path, f"a page of {width_px} x {height_px} px is not filled")
+    if width_px * height_px > LARGEST_IMAGE_PX:
         raise UnreadableFile(
             f"{path} has a TIFF page of {width_px} x {height_px} px.",
             hint="The file is damaged: transfer it again.",

@@ -136,8 +136,7 @@ class _Page:
         flat = decoded[: count * self.row_bytes].view(self.dtype)
         rows = flat.reshape(count, self.segment_width_px)
         if self.predictor == _DIFFERENCES:
-            integers = rows.view(f"{self.dtype.byteorder}u{self.dtype.itemsize}")
-            imagecodecs.delta_decode(integers, axis=-1, out=integers)
+            imagecodecs.delta_decode(rows, axis=-1, out=rows)
         if self.predictor == _SPLIT_FLOATS:
             return np.asarray(imagecodecs.floatpred_decode(rows, axis=-1))
         return rows
@@ -185,14 +184,12 @@ def _kind(image: ImageHeader) -> tuple[int, int, np.dtype[Any]]:
 
 def _page(directory: Directory, dtype: np.dtype[Any], path: Path) -> _Page:
     predictor = directory.number("predictor", default=_PLAIN)
-    is_right = predictor in (_PLAIN, _DIFFERENCES) or (
-        predictor == _SPLIT_FLOATS and dtype.kind == "f"
-    )
+    its_own = _SPLIT_FLOATS if dtype.kind == "f" else _DIFFERENCES
     fill_order = directory.number("fill_order", default=1)
-    if not is_right or fill_order != 1:
+    if predictor not in (_PLAIN, its_own) or fill_order != 1:
         raise UnreadableFile(
             f"{path} uses TIFF predictor {predictor} and order of bits {fill_order}.",
-            hint="Read are no predictor, 2, 3 of floats, and the order 1.",
+            hint="Read are no predictor, 2 of integers, 3 of floats, and the order 1.",
         )
     height_px, width_px = directory.number("height"), directory.number("width")
     is_tiled = "tile_width" in directory.values
