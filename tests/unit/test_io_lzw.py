@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import imagecodecs
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icestream.io.compiled import compiled
 from icestream.io.lzw import SPARE_BYTES, decode_lzw
 
 GUARD = np.uint64(0x5A5A5A5A5A5A5A5A)
@@ -77,3 +81,23 @@ def test_damage_stays_inside(seed: int, count: int) -> None:
     for place in generator.integers(0, len(strip), count):
         strip[place] = generator.integers(0, 256)
     decoded(bytes(strip), len(content))
+
+
+def one_more(number: int) -> int:
+    return number + 1
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = numba.njit
+
+    def njit(*given: Any, cache: bool = False, **how: Any) -> object:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(*given, **how)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    quick = compiled(one_more)
+    assert quick is not one_more
+    assert quick(4) == 5

@@ -188,21 +188,25 @@ class EerFrames:
         self, target: NDArray[Any], frame: int, piece: int, piece_count: int
     ) -> None:
         """Add the electrons of a fraction up in ``target``."""
-        from icestream.io.events import add_events
+        from icestream.io.events import SPARE_BYTES, add_events
 
         del piece, piece_count
         target[...] = 0
         count = self.sampling.frames_per_fraction
-        upsampling = self.sampling.upsampling
-        for number in range(frame * count, (frame + 1) * count):
+        numbers = range(frame * count, (frame + 1) * count)
+        sizes = [
+            int(self.raw_frames[number].numbers("strip_byte_counts").sum())
+            for number in numbers
+        ]
+        data = np.empty(max(sizes) + SPARE_BYTES, np.uint8)
+        for number in numbers:
             directory = self.raw_frames[number]
-            data, data_bytes = _read_stream(self.file, directory)
             if not add_events(
                 data,
-                data_bytes,
+                _read_stream(self.file, directory, data),
                 target.reshape(-1),
                 directory.number("width"),
-                upsampling,
+                self.sampling.upsampling,
                 *_bits(directory, self.path),
                 directory.number("compression") == _PROTOTYPE,
             ):
@@ -301,15 +305,11 @@ def _bits(frame: Directory, path: Path) -> tuple[int, int, int]:
     return run, across, down
 
 
-def _read_stream(file: FileIO, frame: Directory) -> tuple[NDArray[np.uint8], int]:
-    """Return the strips of a raw frame as one, and its length without spare bytes."""
-    from icestream.io.events import SPARE_BYTES
-
+def _read_stream(file: FileIO, frame: Directory, data: NDArray[np.uint8]) -> int:
+    """Put the strips of a raw frame one behind another; return their length."""
+    end = 0
     offsets, counts = frame.numbers("strip_offsets"), frame.numbers("strip_byte_counts")
-    data = np.empty(int(counts.sum()) + SPARE_BYTES, np.uint8)
-    begin = 0
     for offset_bytes, count_bytes in zip(offsets, counts, strict=True):
-        end = begin + int(count_bytes)
-        read_into(file, int(offset_bytes), data[begin:end])
-        begin = end
-    return data, begin
+        room = data[end : end + int(count_bytes)]
+        end += read_into(file, int(offset_bytes), room)
+    return end

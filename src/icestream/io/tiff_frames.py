@@ -61,10 +61,11 @@ class TiffFrames:
         count = page.offsets.size
         begin, end = (count * (piece + i) // piece_count for i in (0, 1))
         upright = target[::-1]
+        data = np.empty(int(page.counts[begin:end].max()) + _SPARE_BYTES, np.uint8)
         words = np.empty(page.segment_bytes // 8 + 2, np.uint64)
         for index in range(begin, end):
             rows, columns = page.place(index)
-            pixels = page.pixels(self._decode(page, index, words))
+            pixels = page.pixels(self._decode(page, index, data, words))
             part = upright[rows, columns]
             if len(pixels) < len(part):
                 kind = "tile" if page.is_tiled else "strip"
@@ -76,12 +77,17 @@ class TiffFrames:
             part[...] = pixels[: part.shape[0], : part.shape[1]]
 
     def _decode(
-        self, page: _Page, index: int, words: NDArray[np.uint64]
+        self,
+        page: _Page,
+        index: int,
+        data: NDArray[np.uint8],
+        words: NDArray[np.uint64],
     ) -> NDArray[np.uint8]:
-        """Return the bytes of a segment, as many as are there and right."""
-        count_bytes = int(page.counts[index])
-        data = np.empty(count_bytes + _SPARE_BYTES, np.uint8)
-        content = data[:count_bytes]
+        """Return the bytes of a segment, as many as are there and right.
+
+        ``data`` and ``words`` are room for what is read and for what it becomes.
+        """
+        content = data[: int(page.counts[index])]
         read = read_into(self.file, int(page.offsets[index]), content)
         if page.compression == _UNCOMPRESSED:
             return content[:read]
