@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from icestream.domain.errors import ItemError
 from icestream.io import (
     StarColumns,
     check_complete,
+    read_frames,
     read_header,
     read_micrograph,
     read_stack,
@@ -27,6 +29,7 @@ from icestream.io import (
     write_mrc,
     write_star,
 )
+from icestream.simulate.instrument import EerExposure, EventFrame, write_eer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +157,21 @@ def test_star(folder: Path, x_px: NDArray[np.float32], name: str) -> None:
     assert set(read["rlnMicrographName"].astype(str)) == {name}
 
 
+EXPOSURE = EerExposure(
+    started_at=datetime(2026, 3, 14, tzinfo=UTC),
+    frame_rate_hz=320,
+    pixel_size_angst=0.73,
+    gain_reference="a.gain",
+)
+
+
+def _events() -> Iterator[EventFrame]:
+    for seed in range(3):
+        generator = np.random.default_rng(seed)
+        pixel = np.flatnonzero(generator.random(48 * 40) < 0.05)
+        yield EventFrame(pixel, np.zeros(pixel.size, np.uint8))
+
+
 def _examples() -> dict[str, bytes]:
     image = np.random.default_rng(1).poisson(30, (48, 40)).astype(np.uint16)
     with tempfile.TemporaryDirectory() as name:
@@ -162,6 +180,7 @@ def _examples() -> dict[str, bytes]:
         tifffile.imwrite(path / "a.tif", image, compression="lzw", rowsperstrip=8)
         tifffile.imwrite(path / "a.tiff", image, compression="zlib", bigtiff=True)
         (path / "a.png").write_bytes(imagecodecs.png_encode(image))
+        write_eer(path / "a.eer", _events(), shape=(48, 40), exposure=EXPOSURE)
         return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
 
 
@@ -186,7 +205,7 @@ def test_damage_never_escapes_our_errors(
     path = folder / name
     path.write_bytes(raw)
 
-    for read in (read_header, check_complete, read_micrograph):
+    for read in (read_header, check_complete, read_micrograph, read_frames):
         with suppress(ItemError):
             read(path)
 

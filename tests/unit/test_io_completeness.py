@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import imagecodecs
@@ -11,6 +12,7 @@ import tifffile
 
 from icestream.domain.errors import IncompleteFile, UnreadableFile
 from icestream.io import check_complete, write_mrc
+from icestream.simulate.instrument import EerExposure, EventFrame, write_eer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,19 @@ def write_movie(path: Path) -> None:
             tiff.write(image(), compression="lzw", contiguous=False)
 
 
+def write_events(path: Path) -> None:
+    generator = np.random.default_rng(3)
+    pixels = (np.flatnonzero(generator.random(64 * 64) < 0.05) for _ in range(6))
+    exposure = EerExposure(
+        started_at=datetime(2026, 3, 14, tzinfo=UTC),
+        frame_rate_hz=320,
+        pixel_size_angst=0.73,
+        gain_reference="a.gain",
+    )
+    frames = (EventFrame(one, np.zeros(one.size, np.uint8)) for one in pixels)
+    write_eer(path, frames, shape=(64, 64), exposure=exposure)
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "float16.mrc": lambda p: write_mrc(p, image(), pixel_size_angst=1),
     "uint16.mrc": lambda p: write_mrc(p, image(), pixel_size_angst=1, dtype="uint16"),
@@ -51,6 +66,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "zstd.tiff": lambda p: tifffile.imwrite(p, image(), compression="zstd"),
     "tiled.tif": lambda p: tifffile.imwrite(p, image(), tile=(64, 64)),
     "movie.tif": write_movie,
+    "movie.eer": write_events,
     "image.png": lambda p: p.write_bytes(imagecodecs.png_encode(image())),
 }
 
@@ -108,7 +124,7 @@ def test_a_tiff_whose_strip_is_not_written_is_seen(tmp_path: Path) -> None:
 
 
 def test_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
-    path = tmp_path / "a.eer"
+    path = tmp_path / "a.dm4"
     path.write_bytes(b"II*\0")
 
     with pytest.raises(UnreadableFile, match=r"\.mrc, .*\.tif, .*\.png"):

@@ -195,7 +195,7 @@ def test_png(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(read_micrograph(path), image.astype(np.float32))
 
 
-@pytest.mark.parametrize("mode", [3, 4, 101, 999])
+@pytest.mark.parametrize("mode", [3, 4, 999])
 def test_other_mrc_modes_are_refused_by_name(tmp_path: Path, mode: int) -> None:
     path = write_mrcfile(tmp_path / "image.mrc", counts())
     raw = bytearray(path.read_bytes())

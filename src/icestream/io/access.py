@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["guarding_writes", "read_at", "reading", "replacing"]
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["guarding_writes", "read_at", "read_into", "reading", "replacing"]
 
 _LARGEST_OFFSET_BYTES = (1 << 63) - 1
 
@@ -84,6 +87,33 @@ def read_at(file: FileIO, offset_bytes: int, count_bytes: int) -> bytes:
     if offset_bytes > _LARGEST_OFFSET_BYTES:
         return b""
     return os.pread(file.fileno(), count_bytes, offset_bytes)
+
+
+def read_into(file: FileIO, offset_bytes: int, buffer: NDArray[np.uint8]) -> int:
+    """Fill a buffer from an offset; any number of threads may do so at a time.
+
+    Parameters
+    ----------
+    file
+        The file; its own position is neither used nor moved.
+    offset_bytes
+        Where to begin.
+    buffer
+        One-dimensional, contiguous.
+
+    Returns
+    -------
+    int
+        How many bytes were read: fewer than the buffer holds where the file ends.
+    """
+    view = buffer.data
+    done = 0
+    while done < len(view):
+        count = os.preadv(file.fileno(), [view[done:]], offset_bytes + done)
+        if not count:
+            break
+        done += count
+    return done
 
 
 @contextmanager

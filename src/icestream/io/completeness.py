@@ -27,7 +27,7 @@ def check_complete(path: Path) -> None:
     Parameters
     ----------
     path
-        MRC, TIFF or PNG; movies too.
+        MRC, TIFF, EER or PNG; movies too.
 
     Raises
     ------
@@ -40,8 +40,9 @@ def check_complete(path: Path) -> None:
     Notes
     -----
     MRC: header and length, which may be more than needed. TIFF, BigTIFF: the chain of
-    directories ends and every strip or tile lies in the file. PNG: the chain of chunks
-    reaches its end chunk.
+    directories ends and every strip or tile lies in the file. EER: that too, and no
+    fewer frames than its camera counted. PNG: the chain of chunks reaches its end
+    chunk.
     """
     with opened_image(path) as (reader, file):
         reader.read_header(file, path)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from icestream.domain.errors import IncompleteFile, UnreadableFile
-from icestream.io import mrc, png, tiff
+from icestream.io import eer, mrc, png, tiff
 from icestream.io.access import read_at, reading
 from icestream.io.header import ImageFormat, ImageHeader, format_of_name
 
@@ -33,7 +33,14 @@ class ImageReader(Protocol):
         """Return the pixels, ``(frame, h, w)``, rows as stored."""
 
 
-_READERS: dict[ImageFormat, ImageReader] = {"mrc": mrc, "tiff": tiff, "png": png}
+_READERS: dict[ImageFormat, ImageReader] = {
+    "mrc": mrc,
+    "tiff": tiff,
+    "eer": eer,
+    "png": png,
+}
+# An EER file is a TIFF file of its own compressions.
+_CONTENT: dict[ImageFormat, str] = {"eer": "tiff"}
 
 _FIRST_BYTES: tuple[tuple[bytes, str], ...] = (
     (b"II*\0", "tiff"),
@@ -86,7 +93,8 @@ def _check_first_bytes(head: bytes, promised: ImageFormat, path: Path) -> None:
         )
     found = next((kind for first, kind in _FIRST_BYTES if head.startswith(first)), None)
     # An MRC file has no first bytes of its own; the others must have theirs.
-    if found == promised or (found is None and promised == "mrc"):
+    expected = _CONTENT.get(promised, promised)
+    if found == expected or (found is None and promised == "mrc"):
         return
     if found is None and len(head) < 8:
         raise IncompleteFile(

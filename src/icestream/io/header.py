@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from icestream.io.eer_metadata import EerMetadata
+
 __all__ = [
     "KNOWN_SUFFIXES",
     "LARGEST_IMAGE_PX",
     "ImageFormat",
     "ImageHeader",
+    "MovieHeader",
     "format_of_name",
     "plausible_pixel_size_angst",
 ]
 
-ImageFormat: TypeAlias = Literal["mrc", "tiff", "png"]
+ImageFormat: TypeAlias = Literal["mrc", "tiff", "eer", "png"]
 
 KNOWN_SUFFIXES: dict[str, ImageFormat] = {
     ".mrc": "mrc",
@@ -29,6 +32,7 @@ KNOWN_SUFFIXES: dict[str, ImageFormat] = {
     ".map": "mrc",
     ".tif": "tiff",
     ".tiff": "tiff",
+    ".eer": "eer",
     ".png": "png",
 }
 """Suffix, in lower case, to format."""
@@ -54,7 +58,7 @@ class ImageHeader:
     pixel_size_angst
         Å/px as the file has it; ``None`` where it says nothing believable.
     format
-        ``mrc``, ``tiff`` or ``png``.
+        ``mrc``, ``tiff``, ``eer`` or ``png``.
     """
 
     height_px: int
@@ -63,6 +67,41 @@ class ImageHeader:
     dtype: np.dtype[np.generic]
     pixel_size_angst: float | None
     format: ImageFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovieHeader:
+    """What a movie will be once it is decoded.
+
+    Parameters
+    ----------
+    height_px, width_px
+        Rows and columns of a decoded frame.
+    frame_count
+        Decoded frames: those of the file, or fractions of an EER movie.
+    dtype
+        Of a decoded pixel, in native byte order.
+    pixel_size_angst
+        Å/px of a decoded frame; ``None`` where the file says nothing believable.
+    format
+        ``mrc``, ``tiff`` or ``eer``.
+    raw_frame_count
+        Frames in the file.
+    left_over_frame_count
+        Raw frames at the end that fill no fraction and are dropped.
+    eer
+        What the camera says in an EER movie.
+    """
+
+    height_px: int
+    width_px: int
+    frame_count: int
+    dtype: np.dtype[np.generic]
+    pixel_size_angst: float | None
+    format: ImageFormat
+    raw_frame_count: int
+    left_over_frame_count: int = 0
+    eer: EerMetadata | None = None
 
 
 def format_of_name(path: Path) -> ImageFormat:

@@ -28,7 +28,7 @@ def read_header(path: Path) -> ImageHeader:
     Parameters
     ----------
     path
-        MRC, TIFF or PNG.
+        MRC, TIFF, EER or PNG.
 
     Raises
     ------

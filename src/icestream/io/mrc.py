@@ -2,21 +2,22 @@
 
 The layout is that of the MRC2014 standard (Cheng et al., J. Struct. Biol. 192, 2015),
 with what cameras and older programs write besides: no ``MAP`` word, no or a wrong
-machine stamp, any extended header, unsigned bytes marked the way of IMOD.
+machine stamp, any extended header, unsigned bytes marked the way of IMOD, and its mode
+101: two pixels of 4 bits to a byte, the first in the lower half, each row in whole
+bytes.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from icestream.domain.errors import IncompleteFile, UnreadableFile
-from icestream.io.access import read_at
-from icestream.io.header import ImageHeader, plausible_pixel_size_angst
+from icestream.io.access import read_at, read_into
+from icestream.io.header import ImageHeader, MovieHeader, plausible_pixel_size_angst
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 __all__ = [
     "HEADER_BYTES",
     "MODE_OF_DTYPE",
+    "MrcFrames",
     "data_end_bytes",
     "decode",
     "header_layout",
+    "open_frames",
     "read_header",
 ]
 
@@ -41,9 +44,10 @@ _DTYPE_OF_MODE = {mode: name for name, mode in MODE_OF_DTYPE.items()}
 _REFUSED_MODES = {
     3: "complex 16-bit integers",
     4: "complex floats (a Fourier transform)",
-    101: "4-bit integers, two to a byte",
 }
+_PACKED_MODE = 101
 _IMOD_STAMP = 1146047817
+_SIGNED_BYTES, _PACKED_BYTES = 1, 16
 _LARGEST_SIDE_PX = 1 << 20
 
 
@@ -96,13 +100,19 @@ class _Layout:
     height_px: int
     frame_count: int
     dtype: np.dtype[Any]
+    is_packed: bool
     offset_bytes: int
     pixel_size_angst: float | None
 
     @property
+    def row_bytes(self) -> int:
+        if self.is_packed:
+            return (self.width_px + 1) // 2
+        return self.width_px * self.dtype.itemsize
+
+    @property
     def end_bytes(self) -> int:
-        pixel_count = self.width_px * self.height_px * self.frame_count
-        return self.offset_bytes + pixel_count * self.dtype.itemsize
+        return self.offset_bytes + self.height_px * self.frame_count * self.row_bytes
 
 
 def read_header(file: FileIO, path: Path) -> ImageHeader:
@@ -152,14 +162,76 @@ def decode(file: FileIO, path: Path) -> NDArray[Any]:
     """
     layout = _read_layout(file, path)
     shape = (layout.frame_count, layout.height_px, layout.width_px)
-    file.seek(layout.offset_bytes)
-    pixels = np.fromfile(file, dtype=layout.dtype, count=math.prod(shape))
-    if pixels.size < math.prod(shape):
+    pixels = np.empty(shape, layout.dtype.newbyteorder("="))
+    _read_rows(file, path, layout, 0, pixels.reshape(-1, layout.width_px))
+    return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class MrcFrames:
+    """The frames of an MRC stack, rows as stored; see `open_frames`."""
+
+    file: FileIO
+    path: Path
+    header: MovieHeader
+    layout: _Layout
+
+    @property
+    def most_pieces(self) -> int:
+        """Into how many pieces a frame can be divided."""
+        return self.layout.height_px
+
+    def decode_into(
+        self, target: NDArray[Any], frame: int, piece: int, piece_count: int
+    ) -> None:
+        """Write one piece of a frame, of so many, into its place in ``target``."""
+        height_px = self.layout.height_px
+        begin, end = (height_px * (piece + i) // piece_count for i in (0, 1))
+        first_row = frame * height_px + begin
+        _read_rows(self.file, self.path, self.layout, first_row, target[begin:end])
+
+
+def open_frames(file: FileIO, path: Path) -> MrcFrames:
+    """Prepare to read the frames of a stack.
+
+    Raises
+    ------
+    UnreadableFile, IncompleteFile
+        As `read_header` and `data_end_bytes` do.
+    """
+    data_end_bytes(file, path)
+    image = read_header(file, path)
+    header = MovieHeader(
+        height_px=image.height_px,
+        width_px=image.width_px,
+        frame_count=image.frame_count,
+        dtype=image.dtype,
+        pixel_size_angst=image.pixel_size_angst,
+        format="mrc",
+        raw_frame_count=image.frame_count,
+    )
+    return MrcFrames(file, path, header, _read_layout(file, path))
+
+
+def _read_rows(
+    file: FileIO, path: Path, layout: _Layout, first_row: int, target: NDArray[Any]
+) -> None:
+    """Fill ``(rows, w)`` of native byte order; rows of all frames are numbered on."""
+    raw = target.view(np.uint8)
+    if layout.is_packed:
+        raw = np.empty((len(target), layout.row_bytes), np.uint8)
+    offset_bytes = layout.offset_bytes + first_row * layout.row_bytes
+    count_bytes = read_into(file, offset_bytes, raw.reshape(-1))
+    if count_bytes < raw.size:
         raise IncompleteFile(
-            f"{path} ended after {pixels.size} of {math.prod(shape)} pixels.",
+            f"{path} ended after {offset_bytes + count_bytes} bytes.",
             hint="Wait until it is written, or transfer it again.",
         )
-    return pixels.reshape(shape)
+    if layout.is_packed:
+        target[:, 0::2] = raw & 15
+        target[:, 1::2] = raw[:, : layout.width_px // 2] >> 4
+    elif not layout.dtype.isnative:
+        target.byteswap(inplace=True)
 
 
 def _read_layout(file: FileIO, path: Path) -> _Layout:
@@ -181,6 +253,7 @@ def _read_layout(file: FileIO, path: Path) -> _Layout:
         height_px=height_px,
         frame_count=frame_count,
         dtype=_dtype(record, path),
+        is_packed=bool(record["mode"] == _PACKED_MODE),
         offset_bytes=HEADER_BYTES + int(record["extended_bytes"]),
         pixel_size_angst=_pixel_size_angst(record),
     )
@@ -205,17 +278,24 @@ def _parse(head: bytes) -> np.void | None:
 
 def _dtype(record: np.void, path: Path) -> np.dtype[Any]:
     mode = int(record["mode"])
+    flags = int(record["imod_flags"]) if record["imod_stamp"] == _IMOD_STAMP else None
+    if mode == _PACKED_MODE:
+        return np.dtype("uint8")
+    if mode == 0 and flags is not None:
+        if flags & _PACKED_BYTES:
+            raise UnreadableFile(
+                f"{path} has two pixels to a byte, in mode 0 and half the width.",
+                hint=f"Convert it to mode {_PACKED_MODE}.",
+            )
+        return np.dtype("int8" if flags & _SIGNED_BYTES else "uint8")
     if mode not in _DTYPE_OF_MODE:
         kind = _REFUSED_MODES.get(mode, "a kind of pixel that the standard lacks")
         raise UnreadableFile(
             f"{path} has MRC mode {mode}: {kind}.",
-            hint="Convert it to mode 0, 1, 2, 6 or 12.",
+            hint=f"Convert it to mode 0, 1, 2, 6, 12 or {_PACKED_MODE}.",
         )
-    name = _DTYPE_OF_MODE[mode]
-    if mode == 0 and record["imod_stamp"] == _IMOD_STAMP:
-        name = "int8" if record["imod_flags"] & 1 else "uint8"
     byte_order = record.dtype["mode"].byteorder
-    return np.dtype(name).newbyteorder(byte_order)
+    return np.dtype(_DTYPE_OF_MODE[mode]).newbyteorder(byte_order)
 
 
 def _pixel_size_angst(record: np.void) -> float | None:

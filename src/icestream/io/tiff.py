@@ -17,12 +17,13 @@ from icestream.io.header import ImageHeader, plausible_pixel_size_angst
 from icestream.io.tiff_directory import Directory, read_directories
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from io import FileIO
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["data_end_bytes", "decode", "read_header"]
+__all__ = ["check_strips", "data_end_bytes", "decode", "header_of", "read_header"]
 
 _KIND_OF_SAMPLE_FORMAT = {1: "uint", 2: "int", 3: "float"}
 _UNCOMPRESSED = 1
@@ -51,13 +52,17 @@ def read_header(file: FileIO, path: Path) -> ImageHeader:
     IncompleteFile
         The chain of directories breaks off.
     """
-    directories = read_directories(file, path)
+    return header_of(read_directories(file, path), path)
+
+
+def header_of(directories: Sequence[Directory], path: Path) -> ImageHeader:
+    """Return what directories that were read say; errors as of `read_header`."""
     first = directories[0]
     compression = first.number("compression", default=_UNCOMPRESSED)
     if compression not in _KNOWN_COMPRESSIONS:
         raise UnreadableFile(
             f"{path} uses TIFF compression {compression}.",
-            hint="Read are none, LZW, deflate, packbits and zstd.",
+            hint="Read are none, LZW, deflate, packbits and zstd; EER if named .eer.",
         )
     return ImageHeader(
         height_px=first.number("height"),
@@ -77,8 +82,13 @@ def data_end_bytes(file: FileIO, path: Path) -> int:
     IncompleteFile
         A strip or tile is absent or lies beyond the end.
     """
+    return check_strips(read_directories(file, path), file, path)
+
+
+def check_strips(directories: Sequence[Directory], file: FileIO, path: Path) -> int:
+    """Do as `data_end_bytes` with directories that were read."""
     size_bytes = file.seek(0, 2)
-    for number, directory in enumerate(read_directories(file, path), start=1):
+    for number, directory in enumerate(directories, start=1):
         fault = _strip_fault(directory, size_bytes)
         if fault:
             raise IncompleteFile(

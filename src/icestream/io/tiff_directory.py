@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from icestream.io.access import read_at
 from icestream.io.header import LARGEST_IMAGE_PX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from io import FileIO
     from pathlib import Path
 
@@ -28,27 +29,45 @@ _TAGS = {
     257: "height",
     258: "bits_per_sample",
     259: "compression",
+    266: "fill_order",
     273: "strip_offsets",
     277: "samples_per_pixel",
     278: "rows_per_strip",
     279: "strip_byte_counts",
     282: "x_resolution",
     296: "resolution_unit",
+    317: "predictor",
     322: "tile_width",
     323: "tile_height",
     324: "tile_offsets",
     325: "tile_byte_counts",
     339: "sample_format",
+    65001: "exposure_xml",
+    65007: "run_bits",
+    65008: "horizontal_bits",
+    65009: "vertical_bits",
 }
 # Type number to NumPy code and values an entry counts for (a rational is two).
-_TYPES = {1: ("u1", 1), 3: ("u2", 1), 4: ("u4", 1), 5: ("u4", 2), 16: ("u8", 1)}
+_TYPES = {
+    1: ("u1", 1),
+    2: ("u1", 1),
+    3: ("u2", 1),
+    4: ("u4", 1),
+    5: ("u4", 2),
+    7: ("u1", 1),
+    16: ("u8", 1),
+}
 _MOST_ENTRIES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The tags of one page that matter, by name; every value an array of integers."""
+    """The tags of one page that matter, by name; every value an array of integers.
 
+    ``order`` is that of the bytes, of the tags as of the pixels: ``<`` or ``>``.
+    """
+
+    order: Literal["<", ">"]
     values: dict[str, NDArray[np.int64]]
 
     def numbers(self, name: str) -> NDArray[np.int64]:
@@ -65,14 +84,23 @@ class Directory:
 class _Dialect:
     """Byte order and the widths in which TIFF and BigTIFF differ."""
 
-    order: str
+    order: Literal["<", ">"]
     count_code: str
     offset_code: str
     first_link_bytes: int
 
     @property
     def entry_bytes(self) -> int:
-        return 4 + 2 * struct.calcsize(self.offset_code)
+        return 4 + 2 * self.offset_bytes
+
+    @property
+    def offset_bytes(self) -> int:
+        return struct.calcsize(self.offset_code)
+
+    def entries(self, raw: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield tag, type, number of values and what stands in their place."""
+        code = f"{self.order}HH{self.offset_code}{self.offset_bytes}s"
+        return struct.iter_unpack(code, raw)
 
     def unpack(self, code: str, raw: bytes) -> int:
         return int(struct.unpack_from(self.order + code, raw)[0])
@@ -84,12 +112,16 @@ def read_directories(file: FileIO, path: Path) -> list[Directory]:
     Raises
     ------
     IncompleteFile
-        The chain breaks off, or a directory lies beyond the end of the file.
+        The chain breaks off, or a directory lies beyond the end of the file or is not
+        filled.
     UnreadableFile
-        No TIFF file, a chain that bites its own tail, or a page without a size.
+        No TIFF file, a chain that bites its own tail, or a page too large to be.
     """
     dialect = _dialect(file, path)
-    offset_bytes = _link(file, dialect, dialect.first_link_bytes, path)
+    link = read_at(file, dialect.first_link_bytes, dialect.offset_bytes)
+    if len(link) < dialect.offset_bytes:
+        raise _broken(path, "the header is cut short")
+    offset_bytes = dialect.unpack(dialect.offset_code, link)
     if offset_bytes == 0:
         raise _broken(path, "no directory is written yet")
     directories: list[Directory] = []
@@ -109,13 +141,14 @@ def read_directories(file: FileIO, path: Path) -> list[Directory]:
 
 def _dialect(file: FileIO, path: Path) -> _Dialect:
     head = read_at(file, 0, 8)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    version = struct.unpack(order + "H", head[2:4])[0] if order and head[3:] else 0
-    if order and version == 42:
+    is_known = head[:2] in (b"II", b"MM")
+    order: Literal["<", ">"] = "<" if head[:2] == b"II" else ">"
+    version = struct.unpack(order + "H", head[2:4])[0] if is_known and head[3:] else 0
+    if version == 42:
         return _Dialect(
             order=order, count_code="H", offset_code="I", first_link_bytes=4
         )
-    if order and version == 43:
+    if version == 43:
         return _Dialect(
             order=order, count_code="Q", offset_code="Q", first_link_bytes=8
         )
@@ -125,14 +158,6 @@ def _dialect(file: FileIO, path: Path) -> _Dialect:
         f"{path} has no TIFF header.",
         hint="Check what wrote it; the suffix promises a TIFF file.",
     )
-
-
-def _link(file: FileIO, dialect: _Dialect, at_bytes: int, path: Path) -> int:
-    width_bytes = struct.calcsize(dialect.offset_code)
-    raw = read_at(file, at_bytes, width_bytes)
-    if len(raw) < width_bytes:
-        raise _broken(path, f"the chain ends at byte {at_bytes}")
-    return dialect.unpack(dialect.offset_code, raw)
 
 
 def _read_directory(
@@ -146,31 +171,30 @@ def _read_directory(
     if not 0 < count <= _MOST_ENTRIES:
         raise _broken(path, f"no directory stands at byte {offset_bytes}")
     link_bytes = count_bytes + count * dialect.entry_bytes
-    if len(raw) < link_bytes:
-        raw = read_at(file, offset_bytes, link_bytes)
-    if len(raw) < link_bytes:
+    end_bytes = link_bytes + dialect.offset_bytes
+    if len(raw) < end_bytes:
+        raw = read_at(file, offset_bytes, end_bytes)
+    if len(raw) < end_bytes:
         raise _broken(path, f"the directory at byte {offset_bytes} is cut short")
     values: dict[str, NDArray[np.int64]] = {}
-    for index in range(count):
-        entry = raw[count_bytes + index * dialect.entry_bytes :][: dialect.entry_bytes]
-        name = _TAGS.get(dialect.unpack("H", entry))
-        numbers = _entry_numbers(file, dialect, entry, path) if name else None
-        if name and numbers is not None:
-            values[name] = numbers
-    return Directory(values), _link(file, dialect, offset_bytes + link_bytes, path)
+    for tag, kind, count, inline in dialect.entries(raw[count_bytes:link_bytes]):
+        if kind == 0:
+            raise _broken(path, f"the directory at byte {offset_bytes} is not filled")
+        if tag in _TAGS and kind in _TYPES:
+            values[_TAGS[tag]] = _entry_numbers(
+                file, dialect, kind, count, inline, path
+            )
+    following = dialect.unpack(dialect.offset_code, raw[link_bytes:])
+    return Directory(dialect.order, values), following
 
 
 def _entry_numbers(
-    file: FileIO, dialect: _Dialect, entry: bytes, path: Path
-) -> NDArray[np.int64] | None:
-    """Return the values of an entry; ``None`` for types that no tag here has."""
-    kind = dialect.unpack("H", entry[2:])
-    if kind not in _TYPES:
-        return None
+    file: FileIO, dialect: _Dialect, kind: int, count: int, inline: bytes, path: Path
+) -> NDArray[np.int64]:
+    """Return the values of an entry, which stand in it or elsewhere in the file."""
     code, per_value = _TYPES[kind]
     dtype = np.dtype(dialect.order + code)
-    count = dialect.unpack(dialect.offset_code, entry[4:]) * per_value
-    inline = entry[4 + struct.calcsize(dialect.offset_code) :]
+    count *= per_value
     needed_bytes = count * dtype.itemsize
     if needed_bytes > len(inline):
         inline = _read_outside(file, dialect, inline, needed_bytes, path)
@@ -188,7 +212,9 @@ def _read_outside(
 
 def _check_size(directory: Directory, path: Path) -> None:
     width_px, height_px = directory.number("width"), directory.number("height")
-    if min(width_px, height_px) <= 0 or width_px * height_px > LARGEST_IMAGE_PX:
+    if min(width_px, height_px) <= 0:
+        raise _broken(path, f"a page of {width_px} x {height_px} px is not filled")
+    if width_px * height_px > LARGEST_IMAGE_PX:
         raise UnreadableFile(
             f"{path} has a TIFF page of {width_px} x {height_px} px.",
             hint="The file is damaged: transfer it again.",
