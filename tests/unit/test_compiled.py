@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from icestream.engines.compiled import compiled
+from icestream.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icestream.io.compiled import compiled
+from icestream.compiled import compiled
 from icestream.io.lzw import SPARE_BYTES, decode_lzw
 
 GUARD = np.uint64(0x5A5A5A5A5A5A5A5A)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from icestream.io.compiled import compiled, inlined
+from icestream.compiled import compiled, inlined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

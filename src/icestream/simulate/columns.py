@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from icestream.engines.compiled import compiled
+from icestream.compiled import compiled
 from icestream.simulate.motion import blur_filter
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from icestream.compiled import compiled
 from icestream.domain.errors import BadSettings
-from icestream.engines.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

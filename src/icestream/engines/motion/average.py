@@ -11,16 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from icestream.domain.errors import BadSettings
 from icestream.engines.motion.average_cpu import sums_on_cpu
 from icestream.engines.motion.average_device import sums_on_device
-from icestream.engines.motion.groups import FrameGroup, frame_groups
+from icestream.engines.motion.groups import frame_groups
 from icestream.engines.motion.interpolation import shift_lattice
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 import scipy.fft
 import torch
 
-from icestream.engines.compiled import compiled
+from icestream.compiled import compiled
 from icestream.engines.motion.groups import radial_table
 from icestream.engines.motion.interpolation import ShiftLattice, add_moved
 
@@ -93,39 +94,43 @@ class _Sums:
         height, width = shape
         self._y = scipy.fft.fftfreq(height) * height / size[0]
         self._x = scipy.fft.rfftfreq(width) * width / size[1]
-        # Rows and columns whose frequency the cut leaves in both signs.
-        self._rows = (height - 1) // 2 if height < size[0] else height // 2
-        self._columns = (width - 1) // 2 if width < size[1] else width // 2
+        # A cut leaves what it has in both signs: no frequency at its own edge.
+        down = (height - 1) // 2 if height < size[0] else height // 2
+        across = (width - 1) // 2 if width < size[1] else width // 2
+        row = np.rint(self._y * size[0]).astype(np.int64)
+        self._source = row % size[0]
+        edges = np.linspace(0, height, _BANDS + 1).astype(int)
+        bands = [np.arange(*pair) for pair in itertools.pairwise(edges)]
+        self._bands = [band[np.abs(row[band]) <= down] for band in bands]
+        self._y_square = np.square(self._y).astype(np.float32)
+        self._x_square = np.square(self._x[: across + 1]).astype(np.float32)
 
     def add(self, spectrum: NDArray[np.complex64], group: FrameGroup) -> None:
         """Add a transform to the images that it counts in."""
         with self._locks[0]:
             totals = [self._total(name) for name in group.names]
-            weighted = self._total("dose_weighted") if group.weights is not None else None
+            weighted = None
+            if group.weights is not None:
+                weighted = self._total("dose_weighted")
         table = radial_table(
             np.ones(2) if group.weights is None else group.weights, _TABLE_SIZE
         )
-        height = self._shape[0]
-        source = np.rint(self._y * self._size[0]).astype(np.int64) % self._size[0]
-        is_kept = np.abs(self._y * self._size[0]) <= self._rows
-        edges = np.linspace(0, height, _BANDS + 1).astype(int)
         # Threads begin at different bands, so that they seldom meet.
         first = group.frames[0] % _BANDS
         for turn in range(_BANDS):
             band = (first + turn) % _BANDS
-            rows = np.arange(edges[band], edges[band + 1])
-            rows = rows[is_kept[rows]]
+            rows = self._bands[band]
             with self._locks[band]:
                 for total in totals:
-                    _add(spectrum, total, source[rows], rows, self._columns + 1)
+                    _add(spectrum, total, self._source[rows], rows, len(self._x_square))
                 if weighted is not None:
                     _add_weighted(
                         spectrum,
                         weighted,
-                        source[rows],
+                        self._source[rows],
                         rows,
-                        (self._y[rows] ** 2).astype(np.float32),
-                        (self._x[: self._columns + 1] ** 2).astype(np.float32),
+                        self._y_square[rows],
+                        self._x_square,
                         table,
                     )
 
@@ -146,7 +151,10 @@ class _Sums:
             )
             for axis, one in enumerate((self._y, self._x))
         )
-        up, along = (pixels / lost_y).astype(np.float32), (1 / lost_x).astype(np.float32)
+        up, along = (
+            (pixels / lost_y).astype(np.float32),
+            (1 / lost_x).astype(np.float32),
+        )
         images = {}
         for name, total in self._totals.items():
             _scale(total, up, along)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from icestream.engines.motion.interpolation import ShiftLattice, add_moved_anywhere
@@ -12,6 +11,7 @@ from icestream.engines.motion.interpolation import ShiftLattice, add_moved_anywh
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 

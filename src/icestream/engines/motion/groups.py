@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameGroup", "frame_groups", "radial_table"]
 
-_MOST_GROUPS = 8
+# With dose weights, and without: then only so that threads have something to do.
+_MOST_GROUPS, _FEW_GROUPS = 8, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +50,11 @@ def frame_groups(
         Number of frames.
     weights
         ``(frames, n)``: with them there are up to 8 groups (16 of halves), each with
-        the mean of its frames' weights; without, one.
+        the mean of its frames' weights; without, up to 4.
     with_halves
         Make the images ``odd`` and ``even``.
     """
-    parts = 1 if weights is None else min(count, _MOST_GROUPS)
+    parts = min(count, _FEW_GROUPS if weights is None else _MOST_GROUPS)
     groups = []
     for part in np.array_split(np.arange(count), parts):
         halves = {"odd": part[part % 2 == 0], "even": part[part % 2 == 1]}

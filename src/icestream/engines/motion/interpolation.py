@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
+from icestream.compiled import compiled
 from icestream.domain.errors import BadSettings
-from icestream.engines.compiled import compiled
 from icestream.engines.motion.surface import field_on_grid
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from icestream.domain import MotionField
+
+_Numbers = TypeVar("_Numbers", "NDArray[np.float64]", "Tensor")
 
 __all__ = ["ShiftLattice", "add_moved", "add_moved_anywhere", "shift_lattice"]
 
@@ -173,61 +175,97 @@ def _add_rows(
     stop: int,
     beyond: np.float32,
 ) -> None:
-    height, width = frame.shape
-    has_gain = gain.size > 1
+    width = frame.shape[1]
     ring = np.empty((ring_rows, width), np.float32)
     line = np.full(width + 2 * margin, beyond, np.float32)
+    at_y, at_x = np.empty_like(shift_y[0]), np.empty_like(shift_x[0])
     done = -(1 << 40)
     for y in range(first, stop):
-        node = y // step
-        part = np.float32(y - node * step) / np.float32(step)
-        above, below = np.float32(1) - part, part
-        lowest, highest = np.float32(1e9), np.float32(-1e9)
-        for k in range(shift_y.shape[1]):
-            s = above * shift_y[node, k] + below * shift_y[node + 1, k]
-            lowest, highest = min(lowest, s), max(highest, s)
-        top = y + int(np.floor(lowest)) - 1
-        bottom = y + int(np.floor(highest)) + 2
+        _between_nodes(shift_y, y, step, at_y)
+        _between_nodes(shift_x, y, step, at_x)
+        top = y + int(np.floor(at_y.min())) - 1
+        bottom = y + int(np.floor(at_y.max())) + 2
         for row in range(max(top, done + 1), bottom + 1):
-            kept = ring[row % ring_rows]
-            if row < 0 or row >= height:
-                kept[:] = beyond
-            elif has_gain:
-                _convert_with_gain(frame[row], gain[row], kept)
-            else:
-                _convert(frame[row], kept)
+            _fill(frame, gain, row, beyond, ring[row % ring_rows])
         done = max(done, bottom)
-        for k in range(shift_y.shape[1] - 1):
-            left, right = k * step, min(k * step + step, width)
-            s0 = above * shift_y[node, k] + below * shift_y[node + 1, k]
-            s1 = above * shift_y[node, k + 1] + below * shift_y[node + 1, k + 1]
-            whole = int(np.floor((s0 + s1) * np.float32(0.5)))
-            at = y + whole
-            _interpolate(
-                ring[(at - 1) % ring_rows, left:right],
-                ring[at % ring_rows, left:right],
-                ring[(at + 1) % ring_rows, left:right],
-                ring[(at + 2) % ring_rows, left:right],
-                s0 - np.float32(whole),
-                (s1 - s0) / np.float32(step),
-                line[margin + left : margin + right],
-            )
-        target = out[y]
-        for k in range(shift_y.shape[1] - 1):
-            left, right = k * step, min(k * step + step, width)
-            s0 = above * shift_x[node, k] + below * shift_x[node + 1, k]
-            s1 = above * shift_x[node, k + 1] + below * shift_x[node + 1, k + 1]
-            whole = int(np.floor((s0 + s1) * np.float32(0.5)))
-            low, high = margin + left + whole, margin + right + whole
-            _add_interpolated(
-                line[low - 1 : high - 1],
-                line[low:high],
-                line[low + 1 : high + 1],
-                line[low + 2 : high + 2],
-                s0 - np.float32(whole),
-                (s1 - s0) / np.float32(step),
-                target[left:right],
-            )
+        _take_rows(ring, at_y, y, step, line[margin : margin + width])
+        _add_columns(line, at_x, margin, step, out[y])
+
+
+@compiled
+def _between_nodes(
+    shift: NDArray[np.float32], y: int, step: int, out: NDArray[np.float32]
+) -> None:
+    node = y // step
+    below = np.float32(y - node * step) / np.float32(step)
+    above = np.float32(1) - below
+    for k in range(len(out)):
+        out[k] = above * shift[node, k] + below * shift[node + 1, k]
+
+
+@compiled
+def _fill(
+    frame: NDArray[Any],
+    gain: NDArray[np.float32],
+    row: int,
+    beyond: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    if row < 0 or row >= len(frame):
+        out[:] = beyond
+    elif gain.size > 1:
+        _convert_with_gain(frame[row], gain[row], out)
+    else:
+        _convert(frame[row], out)
+
+
+@compiled
+def _take_rows(
+    ring: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    y: int,
+    step: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Interpolate along y, a segment of one whole shift after the other."""
+    count = len(ring)
+    for k in range(len(shift) - 1):
+        left, right = k * step, min(k * step + step, len(out))
+        whole = int(np.floor((shift[k] + shift[k + 1]) * np.float32(0.5)))
+        at = y + whole
+        _interpolate(
+            ring[(at - 1) % count, left:right],
+            ring[at % count, left:right],
+            ring[(at + 1) % count, left:right],
+            ring[(at + 2) % count, left:right],
+            shift[k] - np.float32(whole),
+            (shift[k + 1] - shift[k]) / np.float32(step),
+            out[left:right],
+        )
+
+
+@compiled
+def _add_columns(
+    line: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    margin: int,
+    step: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Do so along x, and add."""
+    for k in range(len(shift) - 1):
+        left, right = k * step, min(k * step + step, len(out))
+        whole = int(np.floor((shift[k] + shift[k + 1]) * np.float32(0.5)))
+        low, high = margin + left + whole, margin + right + whole
+        _add_interpolated(
+            line[low - 1 : high - 1],
+            line[low:high],
+            line[low + 1 : high + 1],
+            line[low + 2 : high + 2],
+            shift[k] - np.float32(whole),
+            (shift[k + 1] - shift[k]) / np.float32(step),
+            out[left:right],
+        )
 
 
 @compiled
@@ -339,8 +377,8 @@ def _split(at: Tensor, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
     return whole.long(), part
 
 
-def _keys(f: Any) -> tuple[Any, Any, Any, Any]:
-    """Return the weights of the four taps; ``f`` of any kind of array."""
+def _keys(f: _Numbers) -> tuple[_Numbers, _Numbers, _Numbers, _Numbers]:
+    """Return the weights of the four taps; of any kind of array."""
     square, cube = f * f, f * f * f
     a, d = square - 0.5 * (cube + f), 0.5 * (cube - square)
     b = 1.5 * cube - 2.5 * square + 1
