@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,9 +16,17 @@ from icestream.engines.gain import (
     GainVerdict,
     Orientation,
     check_gain,
+    sum_frames,
 )
+from icestream.simulate.camera import take_frames
+from icestream.simulate.compose import compose_scene
+from icestream.simulate.detector import CountingResponse
+from icestream.simulate.exposure import draw_exposure
 from icestream.simulate.sensor import flat_field_gain
-from microscope import seeded
+from microscope import CAGE, camera, projector, recipe, seeded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FEW = (1, 2, 3)
 
@@ -101,6 +110,35 @@ def test_the_gain_of_another_camera_is_not_of_these_movies() -> None:
     raw = sums(*(counts(number) for number in FEW))
     other = measured_gain(seed=2)
     assert check_gain(raw, other).verdict is GainVerdict.FOREIGN
+
+
+def test_protein_in_ice_that_moves_hides_nothing() -> None:
+    movies = [protein(number) for number in (1, 2)]
+    gain = measured_gain()
+    found = check_gain(sums(movies[0]), gain[::-1])
+    assert found.verdict is GainVerdict.TURNED
+    assert found.best is not None
+    assert found.best.slope == pytest.approx(0.88, abs=0.06)
+    assert check_gain(sums(movies[0]), gain).verdict is GainVerdict.AS_DECLARED
+    assert check_gain(sums(*movies), None).verdict is GainVerdict.MISSING
+    corrected = sums(*(movie * gain for movie in movies))
+    assert check_gain(corrected, gain).verdict is GainVerdict.CORRECTED
+
+
+def protein(number: int) -> NDArray[np.float32]:
+    """The sum of a movie of cages in ice, as the whole simulator takes it."""
+    how = recipe(
+        512,
+        frame_count=6,
+        dose_e_per_angst2=30.0,
+        species=(CAGE,),
+        particle_count=12,
+    )
+    one = draw_exposure(how, number=number, seed=3)
+    scene = compose_scene(one, how, [projector("cage", 1.0)], generator=seeded(number))
+    what = camera(sensor(), CountingResponse())
+    taken = take_frames(scene, one, how, what, generator=seeded(number))
+    return sum_frames(np.stack([frame.numpy() for frame in taken]))
 
 
 def test_hot_pixels_hide_nothing() -> None:

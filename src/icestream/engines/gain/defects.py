@@ -35,7 +35,7 @@ _SEGMENT_BLOCKS = 8
 _LINE_CONTRAST = 0.25
 _SESSION_SHARE = 0.3
 _LEAST_SIDE_PX = 16
-_SCATTER_ROWS = 8
+_SCATTER_ROWS = 512
 _GOOD, _SUSPECTED, _BAD = 0, 1, 2
 
 
@@ -163,7 +163,7 @@ def find_defects(
 
 def _scatter(flat: NDArray[np.float32]) -> float:
     """Return variance over mean, from neighbours, whose content is alike."""
-    rows = flat[::_SCATTER_ROWS]
+    rows = flat[:: max(flat.shape[0] // _SCATTER_ROWS, 1)]
     steps = (rows[:, 1:] - rows[:, :-1]) ** 2
     edges = _edges(steps.shape[1])
     variance = np.add.reduceat(steps, edges[:-1], axis=1)
