@@ -152,7 +152,7 @@ def find_defects(
     is_bad = np.zeros(suspects.size, dtype=np.bool_)
     _judge(counts, flat, state, suspects, blocks.expected(suspects), scatter, is_bad)
     state.reshape(-1)[suspects] = np.where(is_bad, _BAD, _GOOD)
-    bad = np.nonzero(state == _BAD)
+    bad = np.divmod(np.flatnonzero(state == _BAD), counts.shape[1])
     lines = (blocks.column_segments(), _row_segments(flat))
     for (starts, total), places, image, found in zip(
         lines, (bad, bad[::-1]), (flat, flat.T), (state, state.T), strict=True

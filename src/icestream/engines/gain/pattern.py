@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 from icestream.domain.errors import BadSettings, UnusableImage
+from icestream.engines.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -198,10 +198,17 @@ def relative_to_mean(
     side_px
         Odd side of the square over which it is taken.
     """
-    weight = None if is_kept is None else is_kept.astype(np.float32)
-    mean = _box_mean(values if weight is None else values * weight, side_px)
-    if weight is not None:
-        mean /= np.maximum(_box_mean(weight, side_px), np.float32(1e-6))
+    half = side_px // 2
+    if is_kept is None:
+        sides = (np.arange(side, dtype=np.float32) for side in values.shape)
+        rows, columns = (
+            np.minimum(at + half, at[-1]) - np.maximum(at - half, 0) + 1 for at in sides
+        )
+        weight, mean = np.outer(rows, columns), _box_sums(values, half)
+    else:
+        weight = _box_sums(is_kept.astype(np.float32), half)
+        mean = _box_sums(values * is_kept, half)
+    mean /= np.maximum(weight, 1, out=weight)
     np.maximum(mean, np.float32(1e-12), out=mean)
     relative = np.divide(values, mean, out=mean)
     relative -= 1
@@ -227,7 +234,30 @@ def _pattern(
     return relative_to_mean(values, is_usual, side_px=side_px)
 
 
-def _box_mean(values: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
-    mean = np.empty_like(values)
-    uniform_filter(values, side_px, output=mean, mode="reflect")
-    return mean
+def _box_sums(values: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+    """Return sums over squares of ``2 half + 1`` px, cut at the borders."""
+    sums = np.empty_like(values)
+    _add_boxes(values, half, sums)
+    return sums
+
+
+@compiled
+def _add_boxes(
+    values: NDArray[np.float32], half: int, sums: NDArray[np.float32]
+) -> None:
+    """Add what comes and take off what goes, in float64, down and then across."""
+    height, width = values.shape
+    down = np.zeros(width, dtype=np.float64)
+    for y in range(-half, height):
+        if y + half < height:
+            down += values[y + half]
+        if y - half > 0:
+            down -= values[y - half - 1]
+        if y >= 0:
+            across = down[:half].sum()
+            for x in range(width):
+                if x + half < width:
+                    across += down[x + half]
+                if x - half > 0:
+                    across -= down[x - half - 1]
+                sums[y, x] = across
