@@ -91,6 +91,16 @@ def test_a_scale_changes_nothing(scale: float) -> None:
     assert {tuple(place) for place in np.argwhere(found)} == {(100, 200), (300, 400)}
 
 
+def test_a_pixel_is_judged_by_the_counts_it_has_itself() -> None:
+    """With a gain of 2, 30 counts are expected where flat ones are 60."""
+    image, gain = poisson(60.0, (128, 128)), np.ones((128, 128), dtype=np.float32)
+    gain[40, 50] = gain[70, 80] = 2
+    # 9.1 and 4.9 deviations by the square root, of what is 60 they would be few.
+    image[40, 50], image[70, 80] = 80, 58
+    found = find_defects(image, gain)
+    assert {tuple(place) for place in np.argwhere(found)} == {(40, 50)}
+
+
 def test_edges_of_what_was_looked_at_are_no_defects() -> None:
     """A grid bar's straight edge, gold beads of 8 px, a hole: at 60 counts a pixel."""
     chance = np.random.default_rng(2)

@@ -70,8 +70,6 @@ class GainCandidate:
     slope_error
         What chance makes of a slope, by comparison at places that do not belong
         together.
-    pattern_variance
-        Of its own pattern, relative, squared.
     """
 
     orientation: Orientation
@@ -79,7 +77,6 @@ class GainCandidate:
     correlation: float
     slope: float
     slope_error: float
-    pattern_variance: float
 
     @property
     def least_slope(self) -> float:
@@ -105,7 +102,7 @@ class GainCheck:
     verdict
         In short.
     best
-        The candidate with the highest slope; ``None`` without a gain, or with one that
+        The candidate that fits best; ``None`` without a gain, or with one that
         has no pattern.
     candidates
         All that have the shape of the frames, sixteen for a square camera and eight for
@@ -152,7 +149,8 @@ def check_gain(sums: CountSums, gain: NDArray[np.float32] | None) -> GainCheck:
     that is alike over neighbouring pixels (or content that is) makes them larger. Of
     large frames only the middle is looked at. Corrected movies keep the noise of their
     gain as a pattern of their own: one with more noise than the sensor has pattern
-    would look like an inverted gain.
+    would look like an inverted gain. Values that are no counts (not whole, or scattered
+    more) are taken for corrected up to a pattern of 5 %.
     """
     if sums.movie_count == 0:
         return _found(GainVerdict.UNDECIDED, sums)
@@ -166,7 +164,7 @@ def check_gain(sums: CountSums, gain: NDArray[np.float32] | None) -> GainCheck:
     is_patterned = _is_patterned(common, sums)
     if is_patterned is None:
         verdict = GainVerdict.UNDECIDED
-    elif not is_patterned or _is_left_over(candidates, common):
+    elif not is_patterned:
         verdict = GainVerdict.CORRECTED
     else:
         verdict = GainVerdict.FOREIGN if candidates else GainVerdict.MISSING
@@ -183,16 +181,6 @@ def _is_patterned(common: CommonPattern, sums: CountSums) -> bool | None:
     return False if common.variance + margin < limit else None
 
 
-def _is_left_over(candidates: tuple[GainCandidate, ...], common: CommonPattern) -> bool:
-    """Return whether the pattern is the noise of a gain that was applied before."""
-    return any(
-        one.is_inverse
-        and one.z_score > _CLEAR
-        and one.slope * one.pattern_variance > common.variance / 2
-        for one in candidates
-    )
-
-
 def _found(
     verdict: GainVerdict,
     sums: CountSums,
@@ -202,7 +190,7 @@ def _found(
     deviation = None if common is None else math.sqrt(max(common.variance, 0))
     return GainCheck(
         verdict=verdict,
-        best=max(candidates, key=lambda one: one.slope, default=None),
+        best=max(candidates, key=_fit, default=None),
         candidates=candidates,
         pattern_deviation=deviation,
         movie_count=sums.movie_count,
@@ -211,7 +199,7 @@ def _found(
 
 def _verdict(candidates: tuple[GainCandidate, ...]) -> GainVerdict | None:
     """Return what the slopes say; ``None`` where no candidate fits."""
-    best = max(candidates, key=lambda one: one.slope - one.least_slope)
+    best = max(candidates, key=_fit)
     margin = _CLEAR * best.slope_error
     if best.slope + margin < best.least_slope:
         return None
@@ -224,6 +212,10 @@ def _verdict(candidates: tuple[GainCandidate, ...]) -> GainVerdict | None:
     if len(alike) > 1:
         return GainVerdict.UNDECIDED
     return GainVerdict.INVERTED if best.is_inverse else GainVerdict.TURNED
+
+
+def _fit(candidate: GainCandidate) -> float:
+    return candidate.slope - candidate.least_slope
 
 
 def _is_declared(candidate: GainCandidate) -> bool:
@@ -270,7 +262,6 @@ def _compared(
             correlation=product / math.sqrt(own * power),
             slope=product / power,
             slope_error=deviation / math.sqrt(power),
-            pattern_variance=power / counts.size,
         )
         for orientation, is_inverse, product, power in measured
     )
