@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from icestream.compiled import compiled
 from icestream.domain.errors import BadSettings
-from icestream.engines.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from icestream.compiled import compiled
 from icestream.domain.errors import BadSettings, UnusableImage
-from icestream.engines.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -148,7 +148,9 @@ def correct_movie(
     repair_frames(frames, is_bad, seed=seed)
     even_gain = None if gain is None else repaired_gain(gain, is_bad)
     height, width = frames.shape[1:]
-    factor = max(1, min(int(_BINNED_ANGST / recipe.pixel_size_angst + 0.5), height // 16))
+    factor = max(
+        1, min(int(_BINNED_ANGST / recipe.pixel_size_angst + 0.5), height // 16)
+    )
     binned = binned_frames(frames, even_gain, factor=factor, threads=threads)
     motion = estimate_motion(
         torch.from_numpy(binned).to(device),
@@ -186,9 +188,7 @@ def _shape(size: tuple[int, int], binning: float) -> tuple[int, int]:
     return height, width
 
 
-def _weights(
-    recipe: CorrectionRecipe, frame_count: int
-) -> NDArray[np.float64] | None:
+def _weights(recipe: CorrectionRecipe, frame_count: int) -> NDArray[np.float64] | None:
     if recipe.dose_e_per_angst2 is None:
         return None
     return dose_weights(
