@@ -64,6 +64,28 @@ class Spectra:
             twice[-1] = 1
         return twice
 
+    def coarser(self, pixel_angst: float) -> Spectra:
+        """Return the same with fewer frequencies; with all, where it is coarse."""
+        sides = [1 / float(self.y[1]), 1 / float(self.x[1])]
+        height, width = (
+            min(quick_even_side(math.ceil(side / pixel_angst)), old)
+            for side, old in zip(sides, self.shape, strict=True)
+        )
+        rows, columns = height // 2, width // 2 + 1
+        values, weight, y = (
+            torch.cat([one[..., :rows, :columns], one[..., -rows:, :columns]], -2)
+            for one in (self.values, self.weight, self.y[:, None].expand(-1, columns))
+        )
+        weight[rows], weight[:, -1] = 0, 0
+        values = values * (weight > 0)
+        return Spectra(
+            values=values,
+            y=y[:, 0].contiguous(),
+            x=self.x[:columns],
+            weight=weight,
+            shape=(height, width),
+        )
+
     def turn(self, shift_angst: Tensor) -> Tensor:
         """Return factors ``(*batch, frames, rows, columns)`` that move content back.
 
@@ -117,18 +139,22 @@ class Spectra:
             does not move enough to tell.
         """
         turn, count = self.turn(shift_angst), self.values.shape[-3]
-        own = self.values.abs().square().sum(-3)
-        content = (self.values * turn).sum(-3).abs().square() - own
-        stays = self.values.sum(-3).abs().square() - own
+        own = _power(self.values).sum(-3)
+        content = _power((self.values * turn).sum(-3)) - own
+        stays = _power(self.values.sum(-3)) - own
         # Content stays with this share of pairs, and what stays moves with it.
         pairs = count * count - count
-        shared = turn.sum(-3).abs().square() - count
+        shared = _power(turn.sum(-3)) - count
         is_used = self.weight > _LEAST_WEIGHT
         each = self.multiplicity * is_used / self.weight.clamp(_LEAST_WEIGHT).square()
         excess = ((pairs * stays - shared * content) * each).sum()
         told = ((pairs**2 - shared**2) * is_used * self.multiplicity).sum()
         noise = (own * each).sum() / (is_used * self.multiplicity).sum() / count
         return max(0.0, float(excess / told)), float(noise)
+
+
+def _power(values: Tensor) -> Tensor:
+    return torch.view_as_real(values).square().sum(-1)
 
 
 def _each_with_others(values: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Track", "track_whole"]
 
+# Finer pixels say little more of the whole.
+_PIXEL_ANGST = 10.0
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 10
 _ENOUGH_ANGST = 0.02
 # A correlation so many times its own spread is no chance: 1e-7 a place.
@@ -79,8 +81,9 @@ def track_whole(spectra: Spectra, *, dose_e_per_angst2: float) -> Track:
         Not smoothed where there are fewer than 5 frames, or none is seen.
     """
     count, added = len(spectra.values), 1
+    low = spectra.coarser(_PIXEL_ANGST)
     while True:
-        sums = _added(spectra, added)
+        sums = _added(low, added)
         measured, was_seen, still, noise = _measured(sums)
         if was_seen.any() or not _can_add(count, 2 * added):
             break
