@@ -35,6 +35,8 @@ my_session/report.html.
 
 Each step also works alone on files:
 
+    icestream motion movie.tiff --pixel-size-angst 0.885 --voltage-kv 200 \\
+        --dose-e-per-angst2 40 --gain gain.mrc --out corrected
     icestream ctf image.mrc --pixel-size-angst 0.885 --voltage-kv 200
     icestream pick image.mrc --pixel-size-angst 1.5 --diameter-angst 110 140
 
@@ -73,6 +75,7 @@ COMMANDS = {
     "accept": Entry("control", "Accept exposures at a gate by hand.", _CONTROL),
     "reject": Entry("control", "Reject exposures at a gate by hand.", _CONTROL),
     "reset": Entry("control", "Let a gate's rule decide again.", _CONTROL),
+    "motion": Entry("motion", "Correct movies: gain, defects, motion, dose.", _FILES),
     "ctf": Entry("ctf", "Fit the CTF of micrographs or power spectra.", _FILES),
     "pick": Entry("pick", "Find particles in micrographs.", _FILES),
     "extract": Entry("extract", "Cut particles out of micrographs.", _FILES),

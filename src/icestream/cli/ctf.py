@@ -67,8 +67,15 @@ def ctf_command(
 
     def fit(path: Path) -> Ctf:
         image = load_image(path)
-        optics: dict[str, Any] = asdict(setup)
-        del optics["name"]
+        optics: dict[str, Any] = {
+            name: getattr(setup, name)
+            for name in (
+                "pixel_size_angst",
+                "voltage_kv",
+                "spherical_aberration_mm",
+                "amplitude_contrast",
+            )
+        }
         if power_spectrum:
             found = estimate_ctf_of_spectrum(image, **optics, search=params.search())
         else:

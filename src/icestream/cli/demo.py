@@ -157,7 +157,11 @@ def _create(folder: Path, materials: Sequence[Material]) -> Session:
     for one in materials:
         values = asdict(one.setup)
         name = values.pop("name")
-        changes += [f"setups.{name}.{field}={value}" for field, value in values.items()]
+        changes += [
+            f"setups.{name}.{field}={value}"
+            for field, value in values.items()
+            if value is not None
+        ]
         changes.append(f"sources.{name}.folder={folder / 'watched' / name}")
         changes.append(f"sources.{name}.poll_s=0.5")
     return create_session(folder / _SESSION, template="micrographs", changes=changes)

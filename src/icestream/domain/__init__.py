@@ -3,8 +3,8 @@
 from icestream.domain.acquisition import AcquisitionSetup, OpticsGroup
 from icestream.domain.ctf import Ctf
 from icestream.domain.exposure import ExposureMetadata
-from icestream.domain.image import Micrograph, RawFile
-from icestream.domain.motion import MotionField
+from icestream.domain.image import Micrograph, Movie, RawFile
+from icestream.domain.motion import MotionField, MovieMotion
 from icestream.domain.particles import Column, Coordinates, Particles
 from icestream.domain.verdict import Verdict
 
@@ -16,6 +16,8 @@ __all__ = [
     "ExposureMetadata",
     "Micrograph",
     "MotionField",
+    "Movie",
+    "MovieMotion",
     "OpticsGroup",
     "Particles",
     "RawFile",

@@ -25,6 +25,15 @@ class AcquisitionSetup:
         Spherical aberration Cs, mm.
     amplitude_contrast
         Fraction of amplitude contrast, 0 to 1.
+    dose_e_per_angst2
+        Of a whole exposure, e/Å2; ``None`` where it is not known.
+    dose_before_e_per_angst2
+        That the specimen has had before, e/Å2.
+    gain
+        Absolute path of the gain reference of its movies; none where they are
+        corrected already.
+    defects
+        Absolute path of a list of the camera's defects.
 
     Raises
     ------
@@ -37,6 +46,10 @@ class AcquisitionSetup:
     voltage_kv: float
     spherical_aberration_mm: float = 2.7
     amplitude_contrast: float = 0.1
+    dose_e_per_angst2: float | None = None
+    dose_before_e_per_angst2: float = 0.0
+    gain: str | None = None
+    defects: str | None = None
 
     def __post_init__(self) -> None:
         for field, low, high, unit in (
@@ -44,9 +57,11 @@ class AcquisitionSetup:
             ("voltage_kv", 20.0, 1500.0, "kV"),
             ("spherical_aberration_mm", 0.0, 20.0, "mm"),
             ("amplitude_contrast", 0.0, 1.0, "a fraction"),
+            ("dose_e_per_angst2", 0.01, 1000.0, "e/Å2; leave it out if not known"),
+            ("dose_before_e_per_angst2", 0.0, 1000.0, "e/Å2"),
         ):
             value = getattr(self, field)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise BadSettings(
                     f"Setup {self.name!r}: {field} is {value}.",
                     hint=f"It must lie between {low:g} and {high:g} ({unit}).",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Micrograph", "RawFile"]
+__all__ = ["Micrograph", "Movie", "RawFile"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,43 @@ class RawFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Movie:
+    """A movie whose header was read, and what is known of how it was taken.
+
+    Parameters
+    ----------
+    path
+        Absolute path.
+    height_px, width_px
+        Rows and columns of a stored frame.
+    frame_count
+        Stored frames; raw ones of an EER movie.
+    pixel_size_angst
+        Of a stored frame, Å/px.
+    pixel_size_origin, dose_origin
+        Where they were taken from: ``calibration``, ``user``, ``metadata``, ``counts``
+        or ``unknown``.
+    dose_e_per_angst2
+        Of the whole movie, e/Å2; ``None`` where it is not known.
+    setup
+        Name of its acquisition setup.
+    notice
+        What people should know of it, in plain words; empty where there is nothing.
+    """
+
+    path: str
+    height_px: int
+    width_px: int
+    frame_count: int
+    pixel_size_angst: float
+    pixel_size_origin: str
+    dose_e_per_angst2: float | None
+    dose_origin: str
+    setup: str
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Micrograph:
     """A decoded and checked image of one exposure.
 
@@ -48,6 +85,10 @@ class Micrograph:
         Of all pixels, in the file's unit.
     thumbnail
         A small picture, relative to the session.
+    spectrum, spectrum_pixel_size_angst
+        The power spectrum of all frames, without dose weights, for the CTF: centred,
+        relative to the session; and the pixel size that belongs to it. ``None`` where
+        the image itself serves.
     """
 
     path: str
@@ -58,3 +99,5 @@ class Micrograph:
     mean: float
     standard_deviation: float
     thumbnail: str
+    spectrum: str | None = None
+    spectrum_pixel_size_angst: float | None = None

@@ -12,7 +12,7 @@ from icestream.domain.errors import BadSettings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MotionField"]
+__all__ = ["MotionField", "MovieMotion"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +65,63 @@ class MotionField:
     def frame_count(self) -> int:
         """Number of frames."""
         return len(self.shift_angst)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovieMotion:
+    """What became of a movie: a row for tables, its track for a plot.
+
+    Parameters
+    ----------
+    movie
+        Absolute path of the movie.
+    star
+        Its metadata and motion for RELION, relative to the session.
+    star_residual_angst
+        By how much RELION's polynomial misses the motion, root mean square, Å.
+    shift_y_angst, shift_x_angst
+        ``(frames,)`` where the content of the whole frame has gone, Å, of mean 0.
+    total_angst, early_angst, late_angst
+        Length of that path: all of it, up to 4 e/Å2 and from there on. The last two
+        are ``None`` where the dose is not known.
+    error_angst
+        Standard error of the motion along an axis, root mean square over frames, Å;
+        ``None`` where there were too few frames to tell.
+    frame_count, seen_frame_count
+        Frames that were added up, and those that correlate with the others clearly.
+    dose_e_per_angst2
+        Of each frame, e/Å2; ``None`` where not known: the image has no dose weights.
+    has_local
+        Whether parts of the image move differently, as far as could be shown.
+    local_gain
+        What that gains in parts that it was not made from, in standard errors; ``None``
+        where it was not tried.
+    still_fraction
+        Standard deviation of what stays in place while content moves, mostly errors of
+        the gain, over that of one frame's noise.
+    bad_pixel_count
+        Pixels that were replaced by their neighbours.
+    left_over_frame_count
+        Raw frames at the end that fill no fraction and were dropped.
+    notice
+        What people should know of it, in plain words; empty where there is nothing.
+    """
+
+    movie: str
+    star: str
+    star_residual_angst: float
+    shift_y_angst: NDArray[np.float64]
+    shift_x_angst: NDArray[np.float64]
+    total_angst: float
+    early_angst: float | None
+    late_angst: float | None
+    error_angst: float | None
+    frame_count: int
+    seen_frame_count: int
+    dose_e_per_angst2: float | None
+    has_local: bool
+    local_gain: float | None
+    still_fraction: float
+    bad_pixel_count: int
+    left_over_frame_count: int = 0
+    notice: str = ""

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from icestream.domain import Ctf, Micrograph
 from icestream.domain.errors import BadSettings
-from icestream.engines.ctf import CtfSearch, estimate_ctf
-from icestream.protocols.images import load_image
+from icestream.engines.ctf import CtfSearch, estimate_ctf, estimate_ctf_of_spectrum
+from icestream.protocols.images import load_file, load_image
 from icestream.streaming.protocol import Context, Input, Params, PerItem
 
 if TYPE_CHECKING:
@@ -79,13 +79,24 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
         self, context: Context, /, *, micrograph: Micrograph
     ) -> Mapping[str, Ctf]:
         """Return the fit; raises ``CtfNotFound`` where no ring is seen."""
-        fit = estimate_ctf(
-            load_image(context, micrograph),
-            pixel_size_angst=micrograph.pixel_size_angst,
-            voltage_kv=context.acquisition.voltage_kv,
-            spherical_aberration_mm=context.acquisition.spherical_aberration_mm,
-            amplitude_contrast=context.acquisition.amplitude_contrast,
-            search=self.params.search(),
-            box_px=self.params.box_px,
-        )
+        optics = {
+            "voltage_kv": context.acquisition.voltage_kv,
+            "spherical_aberration_mm": context.acquisition.spherical_aberration_mm,
+            "amplitude_contrast": context.acquisition.amplitude_contrast,
+            "search": self.params.search(),
+        }
+        if micrograph.spectrum is not None:
+            fit = estimate_ctf_of_spectrum(
+                load_file(context.locate(micrograph.spectrum)),
+                pixel_size_angst=micrograph.spectrum_pixel_size_angst
+                or micrograph.pixel_size_angst,
+                **optics,
+            )
+        else:
+            fit = estimate_ctf(
+                load_image(context, micrograph),
+                pixel_size_angst=micrograph.pixel_size_angst,
+                box_px=self.params.box_px,
+                **optics,
+            )
         return {"ctf": fit.ctf}

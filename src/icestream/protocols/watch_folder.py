@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WatchFolder", "WatchFolderParams"]
 
-_IMAGES = ("*.mrc", "*.mrcs", "*.tif", "*.tiff", "*.png")
+_IMAGES = ("*.mrc", "*.mrcs", "*.tif", "*.tiff", "*.png", "*.eer")
 _TEMPORARY = (".*", "*.tmp", "*.part", "*.partial", "*~", "*downloading*")
 
 

@@ -12,6 +12,7 @@ from icestream.engines.ctf.model import (
     contrast_transfer,
     defocus_slope,
 )
+from icestream.engines.ctf.spectrum import power_spectra
 
 __all__ = [
     "CtfFit",
@@ -22,4 +23,5 @@ __all__ = [
     "defocus_slope",
     "estimate_ctf",
     "estimate_ctf_of_spectrum",
+    "power_spectra",
 ]

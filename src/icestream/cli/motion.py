@@ -1,0 +1,183 @@
+"""Movies turned into motion-corrected micrographs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from icestream.cli.arguments import Json, PixelSize, Voltage
+from icestream.cli.exits import ITEMS_FAILED
+from icestream.cli.files import (
+    FileResult,
+    each_file,
+    make_folder,
+    print_results_json,
+    require_distinct_stems,
+)
+from icestream.cli.flags import with_params
+from icestream.cli.output import make_table, say, stdout
+from icestream.domain import AcquisitionSetup
+from icestream.io import THUMBNAIL_SUFFIX, read_movie_header
+from icestream.protocols.correct_motion import CorrectMotion, CorrectMotionParams
+from icestream.protocols.movie_correction import (
+    CorrectedFiles,
+    CorrectedMovie,
+    correct_movie_file,
+)
+
+__all__ = ["motion_command"]
+
+Movies = Annotated[
+    list[Path], typer.Argument(metavar="FILE", help="Movies: TIFF, MRC or EER.")
+]
+Gain = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Gain reference: MRC, TIFF, DM4 or .gain; none for corrected movies.",
+    ),
+]
+Defects = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Defects, as SerialEM or MotionCor2 list them."),
+]
+Dose = Annotated[
+    float | None,
+    typer.Option(help="Dose of a whole movie, e/Å²; without it no dose weights."),
+]
+
+
+@with_params(CorrectMotion)
+def motion_command(
+    file: Movies,
+    pixel_size_angst: PixelSize,
+    voltage_kv: Voltage,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Where to: FILE.mrc, FILE.star, FILE_spectrum.mrc, ..."
+        ),
+    ],
+    dose_e_per_angst2: Dose = None,
+    dose_before_e_per_angst2: Annotated[
+        float, typer.Option(help="Dose before the first frame, e/Å².")
+    ] = 0.0,
+    gain: Gain = None,
+    defects: Defects = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads.", show_default="one a core"),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where frames are moved: cpu, or cuda for a GPU.")
+    ] = "cpu",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be written, and write nothing."),
+    ] = False,
+    json: Json = False,
+    *,
+    params: CorrectMotionParams,
+) -> None:
+    """Correct movies: gain, defects, motion, dose.
+
+    Each movie gives an image whose rows are in RELION's order, its motion as a STAR
+    file that RELION reads, the power spectrum for the CTF, and a picture. A movie that
+    cannot be corrected is reported, the others go on; the exit code is then 3.
+    """
+    require_distinct_stems(file)
+    setup = AcquisitionSetup(
+        name="opticsGroup1",
+        pixel_size_angst=pixel_size_angst,
+        voltage_kv=voltage_kv,
+        dose_e_per_angst2=dose_e_per_angst2,
+        dose_before_e_per_angst2=dose_before_e_per_angst2,
+        gain=None if gain is None else os.fspath(gain.absolute()),
+        defects=None if defects is None else os.fspath(defects.absolute()),
+    )
+    options = params.options()
+    if dry_run:
+        _tell_sizes(file, params, as_json=json)
+        return
+    count = threads or len(os.sched_getaffinity(0))
+
+    def correct(path: Path) -> CorrectedMovie:
+        named = {end: out / f"{path.stem}{end}" for end in options.endings}
+        return correct_movie_file(
+            path,
+            setup=setup,
+            options=options,
+            files=CorrectedFiles(
+                by_ending=named,
+                thumbnail=out / f"{path.stem}{THUMBNAIL_SUFFIX}",
+                thumbnail_px=params.thumbnail_px,
+            ),
+            threads=count,
+            device=device,
+        )
+
+    make_folder(out)
+    results = each_file(file, correct, doing="Correcting motion")
+    if json:
+        print_results_json(results, _describe)
+    else:
+        _print_table(results)
+    if any(one.error for one in results):
+        raise typer.Exit(ITEMS_FAILED)
+
+
+def _tell_sizes(
+    files: Sequence[Path], params: CorrectMotionParams, *, as_json: bool
+) -> None:
+    options = params.options()
+
+    def measure(path: Path) -> int:
+        header = read_movie_header(path)
+        return options.bytes_per_exposure((header.height_px, header.width_px))
+
+    results = each_file(files, measure, doing="Reading headers")
+    names = [*options.endings, THUMBNAIL_SUFFIX]
+    if as_json:
+        print_results_json(results, lambda size: {"bytes": size, "files": names})
+    else:
+        table = make_table("file", "files", "MB", right=("files", "MB"))
+        for one in results:
+            if one.value is not None:
+                table.add_row(one.file.name, str(len(names)), f"{one.value / 1e6:.1f}")
+        if table.row_count:
+            stdout().print(table)
+        say(stdout(), f"Each movie would leave {', '.join(names)}.")
+    if any(one.error for one in results):
+        raise typer.Exit(ITEMS_FAILED)
+
+
+def _describe(done: CorrectedMovie) -> Mapping[str, Any]:
+    row: dict[str, Any] = asdict(done)
+    motion: dict[str, Any] = row.pop("motion")
+    for name in ("shift_y_angst", "shift_x_angst"):
+        motion[name] = motion[name].tolist()
+    return row | motion
+
+
+def _print_table(results: Sequence[FileResult[CorrectedMovie]]) -> None:
+    numbers = ("frames", "path (Å)", "early (Å)", "error (Å)", "bad px")
+    table = make_table("file", *numbers, "parts", "notice", right=numbers)
+    for one in results:
+        if one.value is None:
+            continue
+        motion = one.value.motion
+        table.add_row(
+            one.file.name,
+            f"{motion.seen_frame_count} of {motion.frame_count}",
+            f"{motion.total_angst:.1f}",
+            "-" if motion.early_angst is None else f"{motion.early_angst:.1f}",
+            "-" if motion.error_angst is None else f"{motion.error_angst:.2f}",
+            f"{motion.bad_pixel_count:,}",
+            "differ" if motion.has_local else "move alike",
+            motion.notice,
+        )
+    if table.row_count:
+        stdout().print(table)

@@ -1,0 +1,113 @@
+"""Movies for the steps that read them: their frames, gain and defects.
+
+Long-lived workers keep one buffer of frames and the last gains: the first touch of
+fresh memory costs more than decoding into it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icestream.domain.errors import UnreadableFile
+from icestream.engines.gain import fit_defects, fit_shape
+from icestream.io.defects import read_defects
+from icestream.io.gain import GainFile, read_gain
+from icestream.io.movie import read_frames, read_movie_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from icestream.io.eer import EerSampling
+
+__all__ = ["load_defects", "load_gain", "loaded_frames"]
+
+# The buffer of this process; whoever has it, has it alone.
+_kept = {"bytes": np.empty(0, np.uint8)}
+_lock = threading.Lock()
+
+
+@contextmanager
+def loaded_frames(
+    path: Path,
+    *,
+    frames: range | None = None,
+    sampling: EerSampling | None = None,
+    threads: int = 1,
+) -> Iterator[NDArray[Any]]:
+    """Decode a movie into this process's buffer.
+
+    Parameters
+    ----------
+    path
+        TIFF, MRC or EER.
+    frames
+        Which, from 0; all, if not given.
+    sampling
+        Of an EER movie.
+    threads
+        Frames that are decoded at a time.
+
+    Yields
+    ------
+    ndarray
+        ``(frames, h, w)`` as stored; may be changed, and is overwritten by the next.
+
+    Raises
+    ------
+    UnreadableFile, IncompleteFile, UnusableImage
+        As `read_frames` does.
+    """
+    header = read_movie_header(path, eer=sampling)
+    count = header.frame_count if frames is None else len(frames)
+    shape = (count, header.height_px, header.width_px)
+    size = int(np.prod(shape)) * header.dtype.itemsize
+    with _lock:
+        if _kept["bytes"].size < size:
+            _kept.clear()  # before there are two
+            _kept["bytes"] = np.empty(size, np.uint8)
+        buffer = _kept["bytes"][:size].view(header.dtype).reshape(shape)
+        yield read_frames(
+            path, frames=frames, out=buffer, threads=threads, eer=sampling
+        )
+
+
+def load_gain(
+    path: Path, *, is_for_eer: bool, frame_shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return a gain that fits the frames, and its defects; read once a worker.
+
+    Raises
+    ------
+    UnreadableFile
+        It is not there, or no gain.
+    UnusableImage
+        Values that are no numbers, or a shape that does not fit.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UnreadableFile(
+            f"The gain reference {path} cannot be read: {error.strerror}.",
+            hint="Bring it, or take it out of the setup, then `icestream retry`.",
+        ) from error
+    gain = _read_gain(path, is_for_eer, status.st_size, status.st_mtime_ns)
+    factors = fit_shape(gain.factors, frame_shape=frame_shape)
+    return factors, fit_defects(gain.is_defect, frame_shape=frame_shape)
+
+
+def load_defects(path: Path, *, frame_shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a list of defects as ``(h, w)``; raises `UnreadableFile`."""
+    return read_defects(path, shape=frame_shape)
+
+
+@functools.lru_cache(maxsize=2)
+def _read_gain(path: Path, is_for_eer: bool, _size: int, _mtime_ns: int) -> GainFile:
+    return read_gain(path, is_for_eer=is_for_eer)
