@@ -58,7 +58,9 @@ def sums_on_cpu(
         sums.add(kept.spectrum.numpy(), group)
 
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, groups):
+        # The largest first, so that no thread is left alone with it.
+        order = sorted(groups, key=lambda one: len(one.frames), reverse=True)
+        for _ in pool.map(work, order):
             pass
     return sums.images(lattice, threads)
 
