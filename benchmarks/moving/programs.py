@@ -1,0 +1,140 @@
+"""icestream and RELION, each a process of its own on one movie."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icestream.domain import AcquisitionSetup, OpticsGroup
+from icestream.io import write_star
+from icestream.io.relion import micrograph_optics_columns
+from moving.movies import recipe_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from icestream.simulate.exposure import Recipe
+    from moving.movies import Exposed
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+_ICESTREAM = Path(sys.executable).with_name("icestream")
+_RELION = "relion_run_motioncorr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a process took from its start to its end.
+
+    Seconds, user and system seconds of all threads, the peak of its resident memory.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_gib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """What a program made of a movie."""
+
+    usage: Usage
+    plain: Path
+    weighted: Path
+    star: Path
+
+
+def programs() -> dict[str, Callable[[Exposed, Path, Path, int], Corrected]]:
+    """Return the programs that are there, by name."""
+    found: dict[str, Callable[[Exposed, Path, Path, int], Corrected]] = {
+        "icestream": run_icestream
+    }
+    if shutil.which(_RELION):
+        found["RELION"] = run_relion
+    return found
+
+
+def run_icestream(
+    exposed: Exposed, movie: Path, folder: Path, threads: int
+) -> Corrected:
+    """Correct a movie; also writes a spectrum and a thumbnail."""
+    usage = _run(_icestream_command(exposed, movie, folder, threads), folder)
+    stem = folder / movie.stem
+    return Corrected(
+        usage=usage,
+        plain=stem.with_name(f"{movie.stem}_noDW.mrc"),
+        weighted=stem.with_suffix(".mrc"),
+        star=stem.with_suffix(".star"),
+    )
+
+
+def start_icestream(exposed: Exposed, movie: Path, folder: Path) -> Usage:
+    """Start, read the movie's header and end: what each process spends on itself."""
+    command = _icestream_command(exposed, movie, folder, 1)
+    return _run([*command, "--dry-run"], folder)
+
+
+def _icestream_command(
+    exposed: Exposed, movie: Path, folder: Path, threads: int
+) -> list[str]:
+    recipe = recipe_of(exposed.size)
+    return [
+        *(str(_ICESTREAM), "motion", str(movie), "--out", str(folder)),
+        *("--pixel-size-angst", f"{recipe.pixel_size_angst:g}"),
+        *("--voltage-kv", f"{recipe.microscope.voltage_kv:g}"),
+        *("--dose-e-per-angst2", f"{recipe.dose_e_per_angst2:g}"),
+        *("--gain", str(exposed.gain), "--threads", str(threads)),
+        *("--keep-plain", "--number-format", "float32"),
+    ]
+
+
+def run_relion(exposed: Exposed, movie: Path, folder: Path, threads: int) -> Corrected:
+    """Correct a movie by RELION's own algorithm."""
+    recipe = recipe_of(exposed.size)
+    (folder / "movie.tiff").symlink_to(movie.absolute())
+    (folder / "gain.mrc").symlink_to(exposed.gain.absolute())
+    write_star(
+        folder / "movies.star",
+        {
+            "optics": micrograph_optics_columns([_optics(recipe)]),
+            "movies": {
+                "rlnMicrographMovieName": ["movie.tiff"],
+                "rlnOpticsGroup": [1],
+            },
+        },
+    )
+    command = [_RELION, "--i", "movies.star", "--o", "corrected/", "--use_own"]
+    command += ["--patch_x", "5", "--patch_y", "5", "--bfactor", "150"]
+    command += ["--dose_weighting", "--save_noDW", "--gainref", "gain.mrc"]
+    command += ["--dose_per_frame", f"{recipe.frame_dose_e_per_angst2:.6f}"]
+    usage = _run([*command, "--j", str(threads)], folder)
+    output = folder / "corrected"
+    return Corrected(
+        usage=usage,
+        plain=output / "movie_noDW.mrc",
+        weighted=output / "movie.mrc",
+        star=output / "movie.star",
+    )
+
+
+def _optics(recipe: Recipe) -> OpticsGroup:
+    setup = AcquisitionSetup(
+        name="opticsGroup1",
+        pixel_size_angst=recipe.pixel_size_angst,
+        voltage_kv=recipe.microscope.voltage_kv,
+        spherical_aberration_mm=recipe.microscope.spherical_aberration_mm,
+        amplitude_contrast=recipe.microscope.amplitude_contrast,
+    )
+    return OpticsGroup(number=1, setup=setup)
+
+
+def _run(command: Sequence[str], folder: Path) -> Usage:
+    told, log = folder / "usage.json", folder / "program.log"
+    launch = [sys.executable, "-S", str(_LAUNCH), str(told), str(log)]
+    if subprocess.call([*launch, *command], cwd=folder):
+        sys.exit(f"{command[0]} failed:\n{log.read_text(errors='replace')[-2000:]}")
+    return Usage(**json.loads(told.read_text()))
