@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from icestream.domain import MotionField
-from icestream.domain.errors import BadSettings
+from icestream.domain.errors import BadSettings, UnusableImage
 from icestream.engines.fourier import fourier_crop
 from icestream.engines.motion.average import Averages, average_frames
 from icestream.engines.motion.dose import critical_dose_e_per_angst2, dose_weights
@@ -191,13 +191,18 @@ def test_weighted_noise_has_the_power_of_plain_noise() -> None:
         {"weights": np.ones((2, 9))},
         {"shape": (400, 20)},
         {"with_plain": False},
-        {"field": MotionField(shape_px=SHAPE, shift_angst=np.full((3, 2), 900.0))},
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
     right = {"field": whole(*[(0, 0)] * 3)}
     with pytest.raises(BadSettings):
         averaged(counts(3), **{**right, **wrong})
+
+
+def test_content_that_leaves_the_frame_is_the_movies_fault() -> None:
+    field = MotionField(shape_px=SHAPE, shift_angst=np.full((3, 2), 900.0))
+    with pytest.raises(UnusableImage, match="moves by 1125 px"):
+        averaged(counts(3), field=field)
 
 
 @pytest.mark.parametrize(("frames", "dose"), [(24, 1.67), (40, 1.5), (80, 0.75)])

@@ -10,11 +10,18 @@ import pytest
 import torch
 
 from icestream.domain import MotionField
-from icestream.engines.motion import Motion, estimate_motion, field_on_grid
+from icestream.engines.motion import (
+    CorrectionRecipe,
+    Motion,
+    correct_movie,
+    estimate_motion,
+    field_on_grid,
+)
 from icestream.engines.motion.surface import node_places, surfaces
 from icestream.simulate.score import motion_rmsd_angst
 from icestream.simulate.warp import sharpening, warp
 from microscope import seeded
+from movie_scene import PIXEL_ANGST, still_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,3 +176,14 @@ def test_a_gpu_finds_the_same_field() -> None:
     np.testing.assert_allclose(
         field_on_grid(on_gpu, grid, grid), field_on_grid(on_cpu, grid, grid), atol=0.03
     )
+
+
+def test_tiles_that_see_nothing_say_nothing() -> None:
+    """Faint and at rest: the whole is seen just so, most tiles are not."""
+    draw, scene = np.random.default_rng(0), still_scene()
+    frames = np.stack([draw.random(scene.shape) < 0.4 * scene for _ in range(10)])
+    recipe = CorrectionRecipe(pixel_size_angst=PIXEL_ANGST, dose_e_per_angst2=2.0)
+    motion = correct_movie(frames.astype(np.uint8), recipe=recipe).motion
+    assert motion.was_seen.all()
+    assert motion.local_gain == 0
+    assert motion.field.local_angst is None

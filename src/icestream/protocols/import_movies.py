@@ -41,7 +41,7 @@ class ImportMovies(PerItem[ImportMoviesParams]):
 
     No pixel is decoded. The pixel size is that of the acquisition setup; what the
     metadata say of it is compared. The dose is the setup's, else the metadata's; where
-    neither knows it, the movie says so and will have no dose weights.
+    neither knows it, the movie has none and gets no dose weights.
     """
 
     name: ClassVar = "import_movies"
@@ -74,7 +74,9 @@ class ImportMovies(PerItem[ImportMoviesParams]):
             user_e_per_angst2=context.acquisition.dose_e_per_angst2,
             pixel_size_angst=pixel_size_angst,
         )
-        notices = (found.notice, pixel.notice, dose.notice)
+        # That the dose is not known is said where it matters: of the corrected image.
+        about_dose = dose.notice if dose.value else ""
+        notices = (found.notice, pixel.notice, about_dose)
         movie = Movie(
             path=file.path,
             height_px=header.height_px,

@@ -93,6 +93,8 @@ def average_frames(
     ------
     BadSettings
         Shapes that do not fit, or nothing asked for.
+    UnusableImage
+        Content that moves by as much as the frame's side.
     """
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
     wanted = size if shape is None else shape

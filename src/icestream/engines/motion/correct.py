@@ -133,7 +133,8 @@ def correct_movie(
     BadSettings
         Fewer than 2 frames, or values that cannot be.
     UnusableImage
-        No pixel to fill others from.
+        No pixel to fill others from, frames that are too small to align or have pixels
+        that are no numbers, or content that leaves the frame.
     """
     if frames.ndim != 3 or recipe.binning < 1:
         raise BadSettings(

@@ -96,8 +96,9 @@ def estimate_motion(
     Raises
     ------
     BadSettings
-        Fewer than 2 frames, frames that are too small, a value that cannot be, or
-        frames with a pixel that is no number.
+        Fewer than 2 frames, or a value that cannot be.
+    UnusableImage
+        Frames that are too small, or have a pixel that is no number.
     """
     if frames.ndim != 3 or len(frames) < 2:
         raise BadSettings(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from icestream.compiled import compiled
-from icestream.domain.errors import BadSettings
+from icestream.domain.errors import UnusableImage
 from icestream.engines.motion.surface import field_on_grid
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def shift_lattice(field: MotionField, *, pixel_size_angst: float) -> ShiftLattic
 
     Raises
     ------
-    BadSettings
+    UnusableImage
         A shift as large as the frame.
     """
     height, width = field.shape_px
@@ -105,7 +105,7 @@ def shift_lattice(field: MotionField, *, pixel_size_angst: float) -> ShiftLattic
     shift = field_on_grid(field, y, x) / pixel_size_angst
     most = float(np.abs(shift).max())
     if most >= min(height, width):
-        raise BadSettings(
+        raise UnusableImage(
             f"Content moves by {most:.0f} px in frames of {height} x {width} px.",
             hint="Leave this movie out; was the stage moved meanwhile?",
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from icestream.domain.errors import BadSettings
+from icestream.domain.errors import UnusableImage
 from icestream.engines.fourier import quick_even_side
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
 
     Raises
     ------
-    BadSettings
+    UnusableImage
         The frames are too small, or have a pixel that is no number.
     """
     sides = [side * pixel_size_angst for side in frames.shape[1:]]
@@ -182,7 +182,7 @@ def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
         for side, px in zip(sides, frames.shape[1:], strict=True)
     )
     if min(height, width) < _LEAST_SIDE_PX:
-        raise BadSettings(
+        raise UnusableImage(
             f"Frames of {sides[0]:.0f} x {sides[1]:.0f} Å are too small to align.",
             hint=f"At least {_LEAST_SIDE_PX * _PIXEL_ANGST:.0f} Å a side.",
         )
@@ -194,7 +194,7 @@ def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
         cut.append(torch.cat([whole[:rows, :columns], whole[-rows:, :columns]]))
     values = torch.stack(cut) * weight
     if not bool(torch.isfinite(torch.view_as_real(values)).all()):
-        raise BadSettings(
+        raise UnusableImage(
             "Frames with pixels that are no numbers.",
             hint="Look at the gain: has it values that are not finite?",
         )

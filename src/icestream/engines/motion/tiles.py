@@ -100,9 +100,12 @@ class Tiles:
         curvature = curvature + (even.sum(-2) * spectra.x**2).sum(-1)
         mean = _array(curvature).mean(1) * (2 * math.pi) ** 2 / 2
         typical = float(np.median(mean.clip(min=0)))
-        least = max(_LEAST_CURVATURE * typical, np.finfo(np.float64).tiny)
+        found = _array(torch.stack(slope, -1))
+        if typical == 0:
+            # Most see nothing: none is believed.
+            return Slopes(slope=np.zeros_like(found), curvature=np.ones_like(mean))
         return Slopes(
-            slope=_array(torch.stack(slope, -1)), curvature=np.maximum(mean, least)
+            slope=found, curvature=np.maximum(mean, _LEAST_CURVATURE * typical)
         )
 
 
