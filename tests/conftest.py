@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import settings
 
 from icestream.engines.ctf import contrast_transfer
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 # Tests run side by side: one thread each, or they wait for one another.
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+# No test may fail for the time it takes: loops are compiled at their first call.
+settings.register_profile("without_deadline", deadline=None)
+settings.load_profile("without_deadline")
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

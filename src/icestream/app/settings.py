@@ -46,7 +46,8 @@ class SourceSettings(BaseModel):
     """One source; what else stands there are its protocol's parameters.
 
     ``setup`` is the name of an acquisition setup: by default the source's own. A
-    protocol that has a parameter of this name gets it too.
+    protocol that has a parameter of this name gets it too, and so with the setup's
+    ``gain``.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -154,6 +155,8 @@ class Settings(_Strict):
         params = dict(one.model_extra or {})
         if "setup" in protocol.Params.model_fields:
             params["setup"] = setup
+        if "gain" in protocol.Params.model_fields:
+            params.setdefault("gain", self.setups[setup].gain)
         fields = asdict(self.setups[setup])
         fields["setup"] = fields.pop("name")
         return Run.of(name, protocol, params=params, acquisition=fields)

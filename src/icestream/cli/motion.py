@@ -66,6 +66,15 @@ def motion_command(
         float, typer.Option(help="Dose before the first frame, e/Å².")
     ] = 0.0,
     gain: Gain = None,
+    gain_mirror: Annotated[
+        bool, typer.Option("--gain-mirror", help="Reverse the gain's columns first.")
+    ] = False,
+    gain_turn_deg: Annotated[
+        int, typer.Option(help="Then turn it: 0, 90, 180 or 270 degrees.")
+    ] = 0,
+    gain_divides: Annotated[
+        bool, typer.Option("--gain-divides", help="Divide counts by the gain.")
+    ] = False,
     defects: Defects = None,
     threads: Annotated[
         int | None,
@@ -96,6 +105,9 @@ def motion_command(
         dose_e_per_angst2=dose_e_per_angst2,
         dose_before_e_per_angst2=dose_before_e_per_angst2,
         gain=None if gain is None else os.fspath(gain.absolute()),
+        gain_mirror=gain_mirror,
+        gain_turn_deg=gain_turn_deg,
+        gain_divides=gain_divides,
         defects=None if defects is None else os.fspath(defects.absolute()),
     )
     options = params.options()

@@ -32,6 +32,10 @@ class AcquisitionSetup:
     gain
         Absolute path of the gain reference of its movies; none where they are
         corrected already.
+    gain_mirror, gain_turn_deg, gain_divides
+        What to do to the gain first: reverse its columns, then turn it by 0, 90, 180 or
+        270 degrees; and whether counts are to be divided by it. The movies say if that
+        is wrong.
     defects
         Absolute path of a list of the camera's defects.
 
@@ -49,6 +53,9 @@ class AcquisitionSetup:
     dose_e_per_angst2: float | None = None
     dose_before_e_per_angst2: float = 0.0
     gain: str | None = None
+    gain_mirror: bool = False
+    gain_turn_deg: int = 0
+    gain_divides: bool = False
     defects: str | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +73,11 @@ class AcquisitionSetup:
                     f"Setup {self.name!r}: {field} is {value}.",
                     hint=f"It must lie between {low:g} and {high:g} ({unit}).",
                 )
+        if self.gain_turn_deg not in (0, 90, 180, 270):
+            raise BadSettings(
+                f"Setup {self.name!r}: gain_turn_deg is {self.gain_turn_deg}.",
+                hint="It must be 0, 90, 180 or 270.",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,6 +99,8 @@ class MovieMotion:
     still_fraction
         Standard deviation of what stays in place while content moves, mostly errors of
         the gain, over that of one frame's noise.
+    gain_correlation
+        Of the pattern of the gain with that of the counts; ``None`` without a gain.
     bad_pixel_count
         Pixels that were replaced by their neighbours.
     left_over_frame_count
@@ -123,5 +125,6 @@ class MovieMotion:
     local_gain: float | None
     still_fraction: float
     bad_pixel_count: int
+    gain_correlation: float | None = None
     left_over_frame_count: int = 0
     notice: str = ""

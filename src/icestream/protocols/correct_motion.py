@@ -98,6 +98,9 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
         "voltage_kv",
         "dose_before_e_per_angst2",
         "gain",
+        "gain_mirror",
+        "gain_turn_deg",
+        "gain_divides",
         "defects",
         "setup",
     )
@@ -121,6 +124,9 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
             dose_e_per_angst2=movie.dose_e_per_angst2,
             dose_before_e_per_angst2=fields.dose_before_e_per_angst2,
             gain=fields.gain,
+            gain_mirror=fields.gain_mirror,
+            gain_turn_deg=fields.gain_turn_deg,
+            gain_divides=fields.gain_divides,
             defects=fields.defects,
         )
         products = {

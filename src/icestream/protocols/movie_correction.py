@@ -18,6 +18,7 @@ from icestream.io import write_mrc, write_thumbnail
 from icestream.io.eer import EerSampling, frames_per_fraction
 from icestream.io.movie import read_movie_header
 from icestream.io.relion_motion import RelionMotion, write_relion_motion
+from icestream.protocols.gain_check import require_fitting_gain
 from icestream.protocols.movies import load_defects, load_gain, loaded_frames
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from icestream.engines.gain import GainCandidate
     from icestream.io.header import MovieHeader
 
 __all__ = ["CorrectedFiles", "CorrectedMovie", "MovieOptions", "correct_movie_file"]
@@ -130,7 +132,7 @@ def correct_movie_file(
     UnreadableFile, IncompleteFile, UnusableImage
         A movie, gain or list of defects that is damaged or does not fit.
     BadSettings
-        Options that cannot be.
+        Options that cannot be, or a gain that lies otherwise than declared.
     DiskFull, FolderUnavailable
         Nothing can be written.
     """
@@ -151,11 +153,19 @@ def correct_movie_file(
         with_halves=options.keep_halves,
         binning=options.binning,
     )
-    gain, defects = _flaws(setup, header)
+    shape = (header.height_px, header.width_px)
+    found = load_gain(setup, is_for_eer=header.format == "eer", frame_shape=shape)
+    gain, defects = (None, None) if found is None else found
+    if setup.defects is not None:
+        listed = load_defects(Path(setup.defects), frame_shape=shape)
+        defects = listed if defects is None else defects | listed
+    fit = None
     with loaded_frames(
         path, frames=chosen, sampling=sampling, threads=threads
     ) as frames:
         _check_light(frames, path)
+        if gain is not None:
+            fit = require_fitting_gain(frames, gain, setup)
         done = correct_movie(
             frames,
             recipe=recipe,
@@ -174,7 +184,7 @@ def correct_movie_file(
         mean=float(image.mean(dtype=np.float64)),
         standard_deviation=float(image.std(dtype=np.float64)),
         spectrum_pixel_size_angst=spectrum_angst,
-        motion=_record(path, files, done, dose, residual, header),
+        motion=_record(path, files, done, dose, residual, header, fit),
     )
 
 
@@ -218,22 +228,6 @@ def _frame_dose(
         return None
     raw = setup.dose_e_per_angst2 / header.raw_frame_count
     return raw * (sampling.frames_per_fraction if sampling else 1)
-
-
-def _flaws(
-    setup: AcquisitionSetup, header: MovieHeader
-) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
-    """Return the gain and the known defects, as they fit the frames."""
-    shape = (header.height_px, header.width_px)
-    gain, defects = None, None
-    if setup.gain is not None:
-        gain, defects = load_gain(
-            Path(setup.gain), is_for_eer=header.format == "eer", frame_shape=shape
-        )
-    if setup.defects is not None:
-        listed = load_defects(Path(setup.defects), frame_shape=shape)
-        defects = listed if defects is None else defects | listed
-    return gain, defects
 
 
 def _check_light(frames: NDArray[Any], path: Path) -> None:
@@ -334,6 +328,7 @@ def _record(
     dose: float | None,
     residual_angst: float,
     header: MovieHeader,
+    fit: GainCandidate | None,
 ) -> MovieMotion:
     motion = done.motion
     shift = motion.field.shift_angst
@@ -367,6 +362,7 @@ def _record(
         local_gain=motion.local_gain,
         still_fraction=motion.still_fraction,
         bad_pixel_count=int(done.is_bad.sum()),
+        gain_correlation=None if fit is None else fit.correlation,
         left_over_frame_count=left,
         notice=" ".join(one for one in notices if one),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +17,16 @@ import numpy as np
 from icestream.domain.errors import UnreadableFile
 from icestream.engines.gain import fit_defects, fit_shape
 from icestream.io.defects import read_defects
-from icestream.io.gain import GainFile, read_gain
+from icestream.io.gain import read_gain
 from icestream.io.movie import read_frames, read_movie_header
+from icestream.protocols.gain_check import as_declared, declared_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from icestream.domain import AcquisitionSetup
     from icestream.io.eer import EerSampling
 
 __all__ = ["load_defects", "load_gain", "loaded_frames"]
@@ -80,9 +82,11 @@ def loaded_frames(
 
 
 def load_gain(
-    path: Path, *, is_for_eer: bool, frame_shape: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return a gain that fits the frames, and its defects; read once a worker.
+    setup: AcquisitionSetup, *, is_for_eer: bool, frame_shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    """Return the gain of a setup as it fits the frames, and its defects.
+
+    Read once a worker; do not write to it. ``None`` where the setup has none.
 
     Raises
     ------
@@ -91,6 +95,9 @@ def load_gain(
     UnusableImage
         Values that are no numbers, or a shape that does not fit.
     """
+    if setup.gain is None:
+        return None
+    path = Path(setup.gain)
     try:
         status = path.stat()
     except OSError as error:
@@ -98,9 +105,9 @@ def load_gain(
             f"The gain reference {path} cannot be read: {error.strerror}.",
             hint="Bring it, or take it out of the setup, then `icestream retry`.",
         ) from error
-    gain = _read_gain(path, is_for_eer, status.st_size, status.st_mtime_ns)
-    factors = fit_shape(gain.factors, frame_shape=frame_shape)
-    return factors, fit_defects(gain.is_defect, frame_shape=frame_shape)
+    return _read_gain(
+        setup, is_for_eer, frame_shape, status.st_size, status.st_mtime_ns
+    )
 
 
 def load_defects(path: Path, *, frame_shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -109,5 +116,17 @@ def load_defects(path: Path, *, frame_shape: tuple[int, int]) -> NDArray[np.bool
 
 
 @functools.lru_cache(maxsize=2)
-def _read_gain(path: Path, is_for_eer: bool, _size: int, _mtime_ns: int) -> GainFile:
-    return read_gain(path, is_for_eer=is_for_eer)
+def _read_gain(
+    setup: AcquisitionSetup,
+    is_for_eer: bool,
+    frame_shape: tuple[int, int],
+    _size: int,
+    _mtime_ns: int,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    gain = read_gain(Path(str(setup.gain)), is_for_eer=is_for_eer)
+    factors = as_declared(gain.factors, setup)
+    is_defect = declared_orientation(setup).apply(gain.is_defect)
+    return (
+        fit_shape(factors, frame_shape=frame_shape),
+        fit_defects(is_defect, frame_shape=frame_shape),
+    )

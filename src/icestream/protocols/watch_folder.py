@@ -46,6 +46,11 @@ class WatchFolderParams(Params):
         description="What is written last beside each file, e.g. {stem}.xml or "
         "{name}.mdoc: a file waits for it and is complete when it stands there.",
     )
+    gain: str | None = Field(
+        default=None,
+        description="Gain reference, absolute: files wait until it is there. That of "
+        "the setup, if not given.",
+    )
     renamed_when_complete: bool = Field(
         default=False,
         description="The transfer renames a file when it is done, so that a new name "
@@ -146,6 +151,7 @@ class WatchFolder(Source[WatchFolderParams]):
                 exclude=params.exclude,
                 recursive=params.recursive,
                 companion=params.companion,
+                needs=params.gain,
                 renamed_when_complete=params.renamed_when_complete,
                 full_listing_every=params.full_listing_every,
                 # Hints may bring two polls close together; half a period between

@@ -34,6 +34,9 @@ class FolderRules:
     companion
         Name, with ``{stem}`` or ``{name}`` of the file in it, of what is written last
         beside it. A file waits for its companion and is complete when both stand there.
+    needs
+        Absolute path of a file that must be there before any other is taken, a gain
+        reference; it is none of them itself.
     renamed_when_complete
         The transfer renames when it is done: a new name is complete at once.
     full_listing_every
@@ -46,6 +49,7 @@ class FolderRules:
     exclude: tuple[str, ...] = ()
     recursive: bool = True
     companion: str | None = None
+    needs: str | None = None
     renamed_when_complete: bool = False
     full_listing_every: int = 10
     settle_s: float = 0.0

@@ -1,0 +1,128 @@
+"""Does the gain reference of a setup fit this movie? Asked before it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icestream.domain.errors import BadSettings
+from icestream.engines.gain import (
+    ORIENTATIONS,
+    CountSums,
+    GainCandidate,
+    Orientation,
+    check_gain,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from icestream.domain import AcquisitionSetup
+
+__all__ = ["as_declared", "declared_orientation", "require_fitting_gain"]
+
+# The middle of a movie says enough: every way was found with 30 counts a pixel.
+_SIDE_PX = 512
+# By so many standard errors another way must fit, and better than the declared one.
+_CLEAR = 10.0
+_MOST_BY_NOISE = 0.5
+
+
+def as_declared(
+    factors: NDArray[np.float32], setup: AcquisitionSetup
+) -> NDArray[np.float32]:
+    """Return a gain mirrored, turned and inverted as the setup says.
+
+    Parameters
+    ----------
+    factors
+        ``(h, w)``, 0 where a pixel is dead; it is not changed.
+    setup
+        Says how.
+    """
+    turned = declared_orientation(setup).apply(factors)
+    if not setup.gain_divides:
+        return turned
+    return np.divide(1, turned, out=np.zeros_like(turned), where=turned > 0)
+
+
+def require_fitting_gain(
+    frames: NDArray[Any], factors: NDArray[np.float32], setup: AcquisitionSetup
+) -> GainCandidate | None:
+    """Compare a gain with a movie's counts in all sixteen ways.
+
+    Parameters
+    ----------
+    frames
+        ``(frames, h, w)`` counts as they are in the file.
+    factors
+        ``(h, w)`` as declared.
+    setup
+        That declares it.
+
+    Returns
+    -------
+    GainCandidate or None
+        How well it fits as declared; ``None`` for a gain without a pattern.
+
+    Raises
+    ------
+    BadSettings
+        It fits clearly in another way than declared: says which, with both
+        correlations. Nothing is said of a gain that fits in no way: one movie cannot
+        tell whether it is corrected already.
+    """
+    counts = _middle(frames).sum(axis=0, dtype=np.float32)
+    if not counts.any():
+        return None
+    sums = CountSums.empty((counts.shape[0], counts.shape[1])).plus(counts)
+    candidates = check_gain(sums, np.ascontiguousarray(_middle(factors))).candidates
+    if not candidates:
+        return None
+    declared, *others = candidates
+    if frames.dtype.kind == "f":
+        # Corrected movies look like the inverse of a poor gain, but less.
+        others = [
+            one for one in others if not one.is_inverse or one.slope > _MOST_BY_NOISE
+        ]
+    best = max(others, key=lambda one: one.z_score, default=declared)
+    if best.z_score < _CLEAR or best.z_score - declared.z_score < _CLEAR:
+        return declared
+    right = _after(declared_orientation(setup), best.orientation)
+    divides = setup.gain_divides != best.is_inverse
+    how = f"{best.orientation}{', inverted' if best.is_inverse else ''}"
+    raise BadSettings(
+        f"The gain reference {setup.gain} of setup {setup.name!r} does not lie as "
+        "declared: its pattern has a correlation with the movie's counts of "
+        f"{declared.correlation:.3f}, but of {best.correlation:.3f} {how} "
+        f"({best.z_score:.0f} standard errors).",
+        hint=f"Set setups.{setup.name}.gain_mirror={str(right.is_mirrored).lower()} "
+        f"gain_turn_deg={90 * right.quarter_turns} "
+        f"gain_divides={str(divides).lower()}, or give the right file.",
+    )
+
+
+def declared_orientation(setup: AcquisitionSetup) -> Orientation:
+    """Return what a setup says is to be done to its gain first."""
+    return Orientation(
+        quarter_turns=setup.gain_turn_deg // 90, is_mirrored=setup.gain_mirror
+    )
+
+
+def _after(first: Orientation, then: Orientation) -> Orientation:
+    """Return the one orientation that does what two do one after the other."""
+    probe = np.arange(6).reshape(2, 3)
+    wanted = then.apply(first.apply(probe))
+    return next(one for one in ORIENTATIONS if np.array_equal(one.apply(probe), wanted))
+
+
+def _middle(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the middle of the last two axes, as far from both ends of each."""
+    margins = [max(side - _SIDE_PX + 1, 0) // 2 for side in array.shape[-2:]]
+    rows, columns = (
+        slice(margin, side - margin)
+        for margin, side in zip(margins, array.shape[-2:], strict=True)
+    )
+    middle: NDArray[Any] = array[..., rows, columns]
+    return middle
