@@ -115,10 +115,11 @@ def _compare(exposed: Exposed, is_damaged: bool, threads: int) -> Compared:
             made = correct(exposed, movie, Path(scratch), threads)
             found = found_motion(made.star, truth)
             image = made.weighted if is_damaged else made.plain
+            mean = found.mean(0) if made.is_as_in_first_frame else 0 * found[0]
             results[name] = Result(
                 usage=made.usage,
                 rmsd_angst=motion_error_angst(found, truth),
-                frc=image_frc(image, found, truth),
+                frc=image_frc(image, mean, truth),
             )
     still = truth.still_damaged if is_damaged else truth.still
     return Compared(

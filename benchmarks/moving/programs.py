@@ -40,12 +40,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrected:
-    """What a program made of a movie."""
+    """What a program made of a movie.
+
+    Content lies in its images where it is in frame 0, or on the mean over time.
+    """
 
     usage: Usage
     plain: Path
     weighted: Path
     star: Path
+    is_as_in_first_frame: bool
 
 
 def programs() -> dict[str, Callable[[Exposed, Path, Path, int], Corrected]]:
@@ -69,6 +73,7 @@ def run_icestream(
         plain=stem.with_name(f"{movie.stem}_noDW.mrc"),
         weighted=stem.with_suffix(".mrc"),
         star=stem.with_suffix(".star"),
+        is_as_in_first_frame=False,
     )
 
 
@@ -118,6 +123,7 @@ def run_relion(exposed: Exposed, movie: Path, folder: Path, threads: int) -> Cor
         plain=output / "movie_noDW.mrc",
         weighted=output / "movie.mrc",
         star=output / "movie.star",
+        is_as_in_first_frame=True,
     )
 
 

@@ -5,12 +5,13 @@ the last pixel, and all frames, without the mean over time at each place. Both p
 motion is read from their STAR files.
 
 Images: Fourier ring correlation (FRC) with the contrast of everything but the ice in
-frame 0, free of noise. A program is free to choose where content lies that moves, so
-the truth is moved to where the program's image must have it: the true mean over time of
-the shift, less that of the shift in the program's STAR file. What is left of a shift of
-the whole is refined. 64 px at each border are cut off and the next 64 px faded out,
-values beyond 6 standard deviations clipped. Rings are a hundredth of the sampling
-frequency wide, a band's value is the mean over the rings whose middle it holds.
+frame 0, free of noise. Programs are free to choose where content lies that moves, so
+the truth is moved to where an image must have it: to its true mean over time; for
+RELION, whose images are as the first frame, by less the mean of the motion that it has
+found. What is left of a shift of the whole is refined. 64 px at each border are cut
+off, the next 64 px faded out, and values beyond 6 standard deviations clipped. Rings
+are a hundredth of the sampling frequency wide; a band's value is the mean over the
+rings whose middle it holds.
 """
 
 from __future__ import annotations
@@ -61,11 +62,15 @@ def motion_error_angst(found: NDArray[np.float64], truth: Truth) -> float:
 
 
 def image_frc(
-    path: Path, found: NDArray[np.float64], truth: Truth
+    path: Path, found_mean: NDArray[np.float64], truth: Truth
 ) -> tuple[float, ...]:
-    """Return the FRC of a program's image in each band; its rows are turned back."""
+    """Return the FRC of a program's image in each band; its rows are turned back.
+
+    ``found_mean`` is ``(9, 9, 2)`` Å: the mean over time of the motion that the program
+    has found, against its image.
+    """
     image = np.ascontiguousarray(read_micrograph(path)[::-1])
-    away = _true_motion(truth).mean(0) - found.mean(0)
+    away = _true_motion(truth).mean(0) - found_mean
     return _frc(image, _moved(truth, away), truth.motion.pixel_size_angst)
 
 
