@@ -18,7 +18,7 @@ from icestream.streaming.records import Record, decode, encode
 from movie_scene import PIXEL_ANGST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["OURS", "RELIONS", "Done", "correct", "failure", "run_step"]
@@ -54,12 +54,18 @@ def correct(folder: Path, movie: Path, *, protocol: str = OURS, **given: Any) ->
 
 
 def failure(
-    folder: Path, movie: Path, *, protocol: str = OURS, **given: Any
+    folder: Path,
+    movie: Path,
+    *,
+    protocol: str = OURS,
+    leaves: Sequence[str] = (),
+    **given: Any,
 ) -> Failure:
-    """Return why a movie is not imported or corrected; nothing may be left of it."""
+    """Return why a movie is not imported or corrected; nothing else may be left."""
     outcome, _ = _attempt(folder, movie, protocol=protocol, **given)
     assert outcome.failure is not None
-    assert not [one for one in folder.iterdir() if "product" in one.name]
+    left = [one.name for one in folder.iterdir() if "product" in one.name]
+    assert left == [f"product{one}" for one in leaves]
     return outcome.failure
 
 

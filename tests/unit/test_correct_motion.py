@@ -11,6 +11,7 @@ import pytest
 from icestream.domain import Ctf
 from icestream.io import EerSampling, read_frames, read_header, read_stack
 from icestream.io.relion_motion import read_relion_motion
+from icestream.protocols.corrected_movie import path_lengths_angst
 from icestream.simulate.instrument import (
     EerExposure,
     EventFrame,
@@ -259,6 +260,31 @@ class TestChoices:
         assert usual.motion.notice == ""
 
 
+class TestPathLengths:
+    SHIFT = np.cumsum([[0.0, 0.0], [3, 4], [0, 5], [4, 3], [5, 0]], axis=0)
+
+    def test_halfway_between_two_middles(self) -> None:
+        """Steps of 5 Å; frames of 1 e/Å2 have their middles at 0.5, 1.5, ... 4.5."""
+        found = path_lengths_angst(self.SHIFT, dose_e_per_angst2=1.0)
+        assert found == pytest.approx((20.0, 17.5, 2.5))
+
+    def test_what_it_had_before_counts(self) -> None:
+        found = path_lengths_angst(
+            self.SHIFT, dose_e_per_angst2=1.0, before_e_per_angst2=2.0
+        )
+        assert found == pytest.approx((20.0, 7.5, 12.5))
+
+    def test_a_dose_of_its_own_for_each_end(self) -> None:
+        late = path_lengths_angst(self.SHIFT, dose_e_per_angst2=10.0)
+        early = path_lengths_angst(self.SHIFT, dose_e_per_angst2=0.1)
+        assert late == pytest.approx((20.0, 0.0, 20.0))
+        assert early == pytest.approx((20.0, 20.0, 0.0))
+
+    def test_without_a_dose_there_is_no_early(self) -> None:
+        found = path_lengths_angst(self.SHIFT, dose_e_per_angst2=None)
+        assert found == (20.0, None, None)
+
+
 class TestFlaws:
     def test_the_gain_of_a_setup(
         self, frames: NDArray[np.uint8], tmp_path: Path
@@ -274,7 +300,8 @@ class TestFlaws:
         assert done.motion.gain_correlation is not None
         assert done.motion.gain_correlation > 0.5
         assert without.motion.gain_correlation is None
-        assert done.motion.still_fraction < 0.3 < without.motion.still_fraction
+        still = [one.motion.still_fraction or 0.0 for one in (done, without)]
+        assert still[0] < 0.3 < still[1]
         truth = still_scene()[::-1]
         with_gain, raw = (image(one.product(".mrc")) for one in (done, without))
         assert likeness(with_gain, truth) > likeness(raw, truth) + 0.05

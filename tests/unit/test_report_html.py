@@ -122,9 +122,9 @@ def test_headings_never_skip_a_level_and_pictures_have_words(made: Made) -> None
 def test_picks_are_drawn_where_they_are(made: Made) -> None:
     page = made.page()
     group = made.results.gallery[0]
-    shown = group.exposures[0]
+    # Which exposure was done last is chance.
+    shown = next(one for one in group.exposures if one.source == "falcon")
     truth = report_session.true_picks(shown.key, 0.82)
-    assert shown.source == "falcon"
     start = page.text.index('<svg class="picks"')
     drawn = page.text[start : page.text.index("</svg>", start)]
     assert 'viewBox="-0.5 -0.5 4096 4096"' in drawn

@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import torch
 import typer
 
 from icestream.cli.arguments import Json, PixelSize, Voltage
@@ -20,13 +21,12 @@ from icestream.cli.files import (
 from icestream.cli.flags import with_params
 from icestream.cli.output import make_table, say, stdout
 from icestream.domain import AcquisitionSetup
+from icestream.domain.errors import BadSettings
 from icestream.io import THUMBNAIL_SUFFIX, read_movie_header
 from icestream.protocols.correct_motion import CorrectMotion, CorrectMotionParams
-from icestream.protocols.movie_correction import (
-    CorrectedFiles,
-    CorrectedMovie,
-    correct_movie_file,
-)
+from icestream.protocols.corrected_movie import CorrectedFiles, CorrectedMovie
+from icestream.protocols.movie_correction import correct_movie_file
+from icestream.protocols.movie_plan import MovieOptions
 
 __all__ = ["motion_command"]
 
@@ -81,7 +81,8 @@ def motion_command(
         typer.Option(min=1, help="CPU threads.", show_default="one a core"),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Where frames are moved: cpu, or cuda for a GPU.")
+        Literal["cpu", "cuda"],
+        typer.Option(help="Where frames are moved: cpu, or cuda for a GPU."),
     ] = "cpu",
     dry_run: Annotated[
         bool,
@@ -98,6 +99,10 @@ def motion_command(
     cannot be corrected is reported, the others go on; the exit code is then 3.
     """
     require_distinct_stems(file)
+    options = params.options()
+    named = {one: _targets(one, out, options) for one in file}
+    _require_no_movie_replaced(named)
+    _require_device(device)
     setup = AcquisitionSetup(
         name="opticsGroup1",
         pixel_size_angst=pixel_size_angst,
@@ -110,21 +115,20 @@ def motion_command(
         gain_divides=gain_divides,
         defects=None if defects is None else os.fspath(defects.absolute()),
     )
-    options = params.options()
     if dry_run:
         _tell_sizes(file, params, as_json=json)
         return
     count = threads or len(os.sched_getaffinity(0))
 
     def correct(path: Path) -> CorrectedMovie:
-        named = {end: out / f"{path.stem}{end}" for end in options.endings}
+        targets = dict(named[path])
         return correct_movie_file(
-            path,
+            path.absolute(),
             setup=setup,
             options=options,
             files=CorrectedFiles(
-                by_ending=named,
-                thumbnail=out / f"{path.stem}{THUMBNAIL_SUFFIX}",
+                thumbnail=targets.pop(THUMBNAIL_SUFFIX),
+                by_ending=targets,
                 thumbnail_px=params.thumbnail_px,
             ),
             threads=count,
@@ -141,14 +145,39 @@ def motion_command(
         raise typer.Exit(ITEMS_FAILED)
 
 
+def _targets(movie: Path, out: Path, options: MovieOptions) -> dict[str, Path]:
+    """Return what a movie's files are called, by endings."""
+    endings = (*options.endings, THUMBNAIL_SUFFIX)
+    return {ending: out / f"{movie.stem}{ending}" for ending in endings}
+
+
+def _require_no_movie_replaced(named: Mapping[Path, Mapping[str, Path]]) -> None:
+    """Refuse a folder in which a result would take the place of a movie."""
+    movies = {one.resolve() for one in named}
+    for targets in named.values():
+        for target in targets.values():
+            if target.resolve() in movies:
+                raise BadSettings(
+                    f"The movie {target} would be replaced by a result.",
+                    hint="Give another folder with --out.",
+                )
+
+
+def _require_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadSettings(
+            "There is no GPU that PyTorch can use.",
+            hint="Leave out --device, or install a PyTorch for this GPU.",
+        )
+
+
 def _tell_sizes(
     files: Sequence[Path], params: CorrectMotionParams, *, as_json: bool
 ) -> None:
     options = params.options()
 
     def measure(path: Path) -> int:
-        header = read_movie_header(path)
-        return options.bytes_per_exposure((header.height_px, header.width_px))
+        return options.bytes_per_exposure(read_movie_header(path))
 
     results = each_file(files, measure, doing="Reading headers")
     names = [*options.endings, THUMBNAIL_SUFFIX]
@@ -167,11 +196,10 @@ def _tell_sizes(
 
 
 def _describe(done: CorrectedMovie) -> Mapping[str, Any]:
-    row: dict[str, Any] = asdict(done)
-    motion: dict[str, Any] = row.pop("motion")
+    motion: dict[str, Any] = asdict(done.motion)
     for name in ("shift_y_angst", "shift_x_angst"):
         motion[name] = motion[name].tolist()
-    return row | motion
+    return asdict(done.image) | motion
 
 
 def _print_table(results: Sequence[FileResult[CorrectedMovie]]) -> None:

@@ -84,25 +84,28 @@ class MovieMotion:
     total_angst, early_angst, late_angst
         Length of that path: all of it, up to 4 e/Å2 and from there on. The last two
         are ``None`` where the dose is not known.
-    error_angst
-        Standard error of the motion along an axis, root mean square over frames, Å;
-        ``None`` where there were too few frames to tell.
-    frame_count, seen_frame_count
-        Frames that were added up, and those that correlate with the others clearly.
+    frame_count
+        Frames that were added up.
     dose_e_per_angst2
         Of each frame, e/Å2; ``None`` where not known: the image has no dose weights.
     has_local
         Whether parts of the image move differently, as far as could be shown.
+    bad_pixel_count
+        Pixels that were replaced by their neighbours.
+    error_angst
+        Standard error of the motion along an axis, root mean square over frames, Å;
+        ``None`` where there were too few frames to tell. What other programs do not
+        tell of their motion is ``None`` too, here and in the next three.
+    seen_frame_count
+        Frames that correlate with the others clearly.
     local_gain
-        What that gains in parts that it was not made from, in standard errors; ``None``
-        where it was not tried.
+        What local motion gains in parts that it was not made from, in standard errors;
+        ``None`` where it was not tried.
     still_fraction
         Standard deviation of what stays in place while content moves, mostly errors of
         the gain, over that of one frame's noise.
     gain_correlation
         Of the pattern of the gain with that of the counts; ``None`` without a gain.
-    bad_pixel_count
-        Pixels that were replaced by their neighbours.
     left_over_frame_count
         Raw frames at the end that fill no fraction and were dropped.
     notice
@@ -117,14 +120,14 @@ class MovieMotion:
     total_angst: float
     early_angst: float | None
     late_angst: float | None
-    error_angst: float | None
     frame_count: int
-    seen_frame_count: int
     dose_e_per_angst2: float | None
     has_local: bool
-    local_gain: float | None
-    still_fraction: float
     bad_pixel_count: int
+    error_angst: float | None = None
+    seen_frame_count: int | None = None
+    local_gain: float | None = None
+    still_fraction: float | None = None
     gain_correlation: float | None = None
     left_over_frame_count: int = 0
     notice: str = ""

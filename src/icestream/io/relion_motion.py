@@ -12,6 +12,7 @@ tell which it is; without them it is as polishing takes it, and so it is written
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ class RelionMotion:
     Parameters
     ----------
     movie
-        The movie's name, as RELION shall open it.
+        The movie's name, as RELION shall open it. A blank in it or in the gain's is
+        written as ``_``: a STAR file can have none.
     pixel_size_angst
         Of the movie as stored, Å/px.
     field
@@ -283,8 +285,8 @@ def _general_text(motion: RelionMotion) -> str:
         "rlnImageSizeY": moves.shape_px[0],
         "rlnImageSizeZ": motion.frame_count
         or motion.first_frame - 1 + moves.frame_count,
-        "rlnMicrographMovieName": motion.movie,
-        "rlnMicrographGainName": motion.gain,
+        "rlnMicrographMovieName": _without_blanks(motion.movie),
+        "rlnMicrographGainName": motion.gain and _without_blanks(motion.gain),
         "rlnMicrographBinning": float(motion.binning),
         "rlnMicrographOriginalPixelSize": float(motion.pixel_size_angst),
         "rlnMicrographDoseRate": motion.dose_e_per_angst2,
@@ -301,6 +303,10 @@ def _general_text(motion: RelionMotion) -> str:
         if value is not None
     )
     return f"# version 30001\n\ndata_general\n\n{''.join(lines)}\n"
+
+
+def _without_blanks(name: str) -> str:
+    return re.sub(r"\s", "_", name)
 
 
 def _whole_text(motion: RelionMotion, whole_px: NDArray[np.float64]) -> str:

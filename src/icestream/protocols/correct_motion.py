@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from icestream.domain import AcquisitionSetup, Micrograph, Movie, MovieMotion
-from icestream.io import THUMBNAIL_SUFFIX
-from icestream.protocols.movie_correction import (
-    CorrectedFiles,
+from icestream.domain import Micrograph, Movie, MovieMotion
+from icestream.protocols.corrected_movie import READS, correct_item
+from icestream.protocols.movie_correction import correct_movie_file
+from icestream.protocols.movie_plan import (
+    Binning,
+    EerDose,
+    EerFrames,
+    KeepPlain,
     MovieOptions,
-    correct_movie_file,
+    NumberFormat,
+    ThumbnailSide,
 )
-from icestream.streaming.protocol import Context, Input, Keep, Params, PerItem
+from icestream.streaming.protocol import Context, Input, Params, PerItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from icestream.domain import AcquisitionSetup
+    from icestream.protocols.corrected_movie import CorrectedFiles, CorrectedMovie
 
 __all__ = ["CorrectMotion", "CorrectMotionParams"]
 
@@ -28,48 +36,25 @@ class CorrectMotionParams(Params):
     local: bool = Field(
         default=True, description="Look for motion in parts of the image too."
     )
-    binning: float = Field(
-        default=1.0,
-        ge=1,
-        le=8,
-        description="Pixel size of the image over that of the movie, by Fourier crop; "
-        "2 for super-resolution.",
-    )
+    binning: Binning = 1.0
     first_frame: int = Field(
         default=1, ge=1, description="First frame that is used, from 1."
     )
     last_frame: int | None = Field(
         default=None, ge=2, description="Last frame that is used; all, if not given."
     )
-    eer_dose_e_per_angst2: float = Field(
-        default=1.0,
-        gt=0,
-        le=100,
-        description="Dose of a fraction of an EER movie, e/Å2.",
-    )
-    eer_frames: int | None = Field(
-        default=None,
-        ge=1,
-        description="Raw frames in a fraction of an EER movie, in place of its dose.",
-    )
+    eer_dose_e_per_angst2: EerDose = 1.0
+    eer_frames: EerFrames = None
     eer_upsampling: Literal[1, 2] = Field(
         default=1, description="2 for a grid of half the camera's pixels."
     )
-    keep_plain: bool = Field(
-        default=False, description="Write the sum without dose weights too (_noDW)."
-    )
+    keep_plain: KeepPlain = False
     keep_halves: bool = Field(
         default=False,
         description="Write the sums of odd and of even frames too (_ODD, _EVN).",
     )
-    number_format: Literal["float16", "float32"] = Field(
-        default="float16",
-        description="How pixels are stored: float16 (MRC mode 12) for RELION 4 and "
-        "later and cryoSPARC, float32 for older programs.",
-    )
-    thumbnail_px: int = Field(
-        default=512, ge=64, le=2048, description="Longer side of the thumbnail, px."
-    )
+    number_format: NumberFormat = "float16"
+    thumbnail_px: ThumbnailSide = 512
 
     @model_validator(mode="after")
     def _has_frames(self) -> Self:
@@ -93,17 +78,7 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
     Params: ClassVar = CorrectMotionParams
     inputs: ClassVar = {"movie": Input(kind=Movie)}
     outputs: ClassVar = {"micrograph": Micrograph, "motion": MovieMotion}
-    reads: ClassVar = (
-        "pixel_size_angst",
-        "voltage_kv",
-        "dose_before_e_per_angst2",
-        "gain",
-        "gain_mirror",
-        "gain_turn_deg",
-        "gain_divides",
-        "defects",
-        "setup",
-    )
+    reads: ClassVar = READS
     citation: ClassVar = (
         "Zheng SQ et al. (2017). MotionCor2: anisotropic correction of beam-induced "
         "motion for improved cryo-electron microscopy. Nat. Methods 14, 331-332 (each "
@@ -116,49 +91,21 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
         self, context: Context, /, *, movie: Movie
     ) -> Mapping[str, Micrograph | MovieMotion]:
         """Return the micrograph and the motion."""
-        fields = context.acquisition
-        setup = AcquisitionSetup(
-            name=fields.setup,
-            pixel_size_angst=movie.pixel_size_angst,
-            voltage_kv=fields.voltage_kv,
-            dose_e_per_angst2=movie.dose_e_per_angst2,
-            dose_before_e_per_angst2=fields.dose_before_e_per_angst2,
-            gain=fields.gain,
-            gain_mirror=fields.gain_mirror,
-            gain_turn_deg=fields.gain_turn_deg,
-            gain_divides=fields.gain_divides,
-            defects=fields.defects,
+        options = self.params.options()
+
+        def correct(setup: AcquisitionSetup, files: CorrectedFiles) -> CorrectedMovie:
+            return correct_movie_file(
+                Path(movie.path),
+                setup=setup,
+                options=options,
+                files=files,
+                threads=context.threads,
+            )
+
+        return correct_item(
+            context,
+            movie,
+            correct,
+            endings=options.endings,
+            thumbnail_px=self.params.thumbnail_px,
         )
-        products = {
-            ending: context.product(ending) for ending in self.params.options().endings
-        }
-        thumbnail = context.product(THUMBNAIL_SUFFIX, keep=Keep.CACHE)
-        corrected = correct_movie_file(
-            Path(movie.path),
-            setup=setup,
-            options=self.params.options(),
-            files=CorrectedFiles(
-                by_ending={end: one.temporary for end, one in products.items()},
-                thumbnail=thumbnail.temporary,
-                thumbnail_px=self.params.thumbnail_px,
-            ),
-            threads=context.threads,
-        )
-        micrograph = Micrograph(
-            path=products[".mrc"].path,
-            height_px=corrected.height_px,
-            width_px=corrected.width_px,
-            pixel_size_angst=corrected.pixel_size_angst,
-            setup=movie.setup,
-            mean=corrected.mean,
-            standard_deviation=corrected.standard_deviation,
-            thumbnail=thumbnail.path,
-            spectrum=products["_spectrum.mrc"].path,
-            spectrum_pixel_size_angst=corrected.spectrum_pixel_size_angst,
-        )
-        notices = (movie.notice, corrected.motion.notice)
-        motion = corrected.as_motion(
-            star=products[".star"].path,
-            notice=" ".join(one for one in notices if one),
-        )
-        return {"micrograph": micrograph, "motion": motion}

@@ -20,31 +20,13 @@ if TYPE_CHECKING:
 
     from icestream.domain import AcquisitionSetup
 
-__all__ = ["as_declared", "declared_orientation", "require_fitting_gain"]
+__all__ = ["declared_orientation", "require_fitting_gain"]
 
 # The middle of a movie says enough: every way was found with 30 counts a pixel.
 _SIDE_PX = 512
 # By so many standard errors another way must fit, and better than the declared one.
 _CLEAR = 10.0
 _MOST_BY_NOISE = 0.5
-
-
-def as_declared(
-    factors: NDArray[np.float32], setup: AcquisitionSetup
-) -> NDArray[np.float32]:
-    """Return a gain mirrored, turned and inverted as the setup says.
-
-    Parameters
-    ----------
-    factors
-        ``(h, w)``, 0 where a pixel is dead; it is not changed.
-    setup
-        Says how.
-    """
-    turned = declared_orientation(setup).apply(factors)
-    if not setup.gain_divides:
-        return turned
-    return np.divide(1, turned, out=np.zeros_like(turned), where=turned > 0)
 
 
 def require_fitting_gain(

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icestream.domain.errors import UnreadableFile
+from icestream.domain.errors import UnreadableFile, UnusableImage
 from icestream.engines.gain import fit_defects, fit_shape
 from icestream.io.defects import read_defects
 from icestream.io.gain import read_gain
 from icestream.io.movie import read_frames, read_movie_header
-from icestream.protocols.gain_check import as_declared, declared_orientation
+from icestream.protocols.gain_check import declared_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from icestream.domain import AcquisitionSetup
+    from icestream.engines.gain import Orientation
     from icestream.io.eer import EerSampling
 
-__all__ = ["load_defects", "load_gain", "loaded_frames"]
+__all__ = ["load_defects", "load_gain", "loaded_frames", "naming"]
 
 # The buffer of this process; whoever has it, has it alone.
 _kept = {"bytes": np.empty(0, np.uint8)}
@@ -73,7 +74,7 @@ def loaded_frames(
     size = int(np.prod(shape)) * header.dtype.itemsize
     with _lock:
         if _kept["bytes"].size < size:
-            _kept.clear()  # before there are two
+            _kept["bytes"] = np.empty(0, np.uint8)  # before there are two
             _kept["bytes"] = np.empty(size, np.uint8)
         buffer = _kept["bytes"][:size].view(header.dtype).reshape(shape)
         yield read_frames(
@@ -105,9 +106,15 @@ def load_gain(
             f"The gain reference {path} cannot be read: {error.strerror}.",
             hint="Bring it, or take it out of the setup, then `icestream retry`.",
         ) from error
-    return _read_gain(
-        setup, is_for_eer, frame_shape, status.st_size, status.st_mtime_ns
-    )
+    with naming(path):
+        return _read_gain(
+            path,
+            is_for_eer,
+            declared_orientation(setup),
+            setup.gain_divides,
+            frame_shape,
+            (status.st_size, status.st_mtime_ns),
+        )
 
 
 def load_defects(path: Path, *, frame_shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -115,17 +122,31 @@ def load_defects(path: Path, *, frame_shape: tuple[int, int]) -> NDArray[np.bool
     return read_defects(path, shape=frame_shape)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's name before what is said of its pixels."""
+    try:
+        yield
+    except UnusableImage as error:
+        if str(path) in error.what:
+            raise
+        raise UnusableImage(f"{path}: {error.what}", hint=error.hint) from error
+
+
 @functools.lru_cache(maxsize=2)
 def _read_gain(
-    setup: AcquisitionSetup,
+    path: Path,
     is_for_eer: bool,
+    orientation: Orientation,
+    is_divisor: bool,
     frame_shape: tuple[int, int],
-    _size: int,
-    _mtime_ns: int,
+    _status: tuple[int, int],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    gain = read_gain(Path(str(setup.gain)), is_for_eer=is_for_eer)
-    factors = as_declared(gain.factors, setup)
-    is_defect = declared_orientation(setup).apply(gain.is_defect)
+    gain = read_gain(path, is_for_eer=is_for_eer)
+    factors = orientation.apply(gain.factors)
+    if is_divisor:
+        factors = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
+    is_defect = orientation.apply(gain.is_defect)
     return (
         fit_shape(factors, frame_shape=frame_shape),
         fit_defects(is_defect, frame_shape=frame_shape),

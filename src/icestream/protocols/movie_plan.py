@@ -1,0 +1,284 @@
+"""What of a movie's file is corrected, and with what: settled before pixels are."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from icestream.domain.errors import UnusableImage
+from icestream.io.eer import EerSampling, frames_per_fraction
+from icestream.io.movie import read_movie_header
+from icestream.protocols.gain_check import require_fitting_gain
+from icestream.protocols.movies import load_defects, load_gain, loaded_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from icestream.domain import AcquisitionSetup
+    from icestream.engines.gain import GainCandidate
+    from icestream.io.header import MovieHeader
+
+__all__ = [
+    "SPECTRUM_PX",
+    "Binning",
+    "EerDose",
+    "EerFrames",
+    "KeepPlain",
+    "MovieOptions",
+    "MoviePlan",
+    "NumberFormat",
+    "ThumbnailSide",
+    "plan_movie",
+]
+
+Binning = Annotated[
+    float,
+    Field(
+        ge=1,
+        le=8,
+        description="Pixel size of the image over that of the movie, by Fourier crop; "
+        "2 for super-resolution.",
+    ),
+]
+EerDose = Annotated[
+    float,
+    Field(gt=0, le=100, description="Dose of a fraction of an EER movie, e/Å2."),
+]
+EerFrames = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Raw frames in a fraction of an EER movie, in place of its dose.",
+    ),
+]
+KeepPlain = Annotated[
+    bool, Field(description="Write the sum without dose weights too (_noDW).")
+]
+NumberFormat = Annotated[
+    Literal["float16", "float32"],
+    Field(
+        description="How pixels are stored: float16 (MRC mode 12) for RELION 4 and "
+        "later and cryoSPARC, float32 for older programs.",
+    ),
+]
+ThumbnailSide = Annotated[
+    int, Field(ge=64, le=2048, description="Longer side of the thumbnail, px.")
+]
+
+SPECTRUM_PX = 512
+"""Side of the spectrum that is kept for the CTF."""
+
+# Raw frames in a fraction of an EER movie whose dose is not known.
+_USUAL_EER_FRAMES = 40
+# A frame that holds less than this of what the others do is blank.
+_LEAST_SHARE = 0.2
+_SPARSE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovieOptions:
+    """As the parameters of the protocols have them."""
+
+    local: bool = True
+    binning: float = 1.0
+    first_frame: int = 1
+    last_frame: int | None = None
+    eer_dose_e_per_angst2: float = 1.0
+    eer_frames: int | None = None
+    eer_upsampling: Literal[1, 2] = 1
+    keep_plain: bool = False
+    keep_halves: bool = False
+    number_format: Literal["float16", "float32"] = "float16"
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What a movie leaves, by the endings of names."""
+        plain = ("_noDW.mrc",) if self.keep_plain else ()
+        halves = ("_ODD.mrc", "_EVN.mrc") if self.keep_halves else ()
+        return (".mrc", ".star", "_spectrum.mrc", *plain, *halves)
+
+    def bytes_per_exposure(self, header: MovieHeader) -> int:
+        """Return about how much is written for a movie."""
+        finer = self.eer_upsampling if header.format == "eer" else 1
+        pixels = int(header.height_px * header.width_px * (finer / self.binning) ** 2)
+        size = 2 if self.number_format == "float16" else 4
+        images = 1 + self.keep_plain + 2 * self.keep_halves
+        return images * (pixels * size + 1024) + 4 * SPECTRUM_PX**2 + (1 << 16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MoviePlan:
+    """A movie as it is to be corrected.
+
+    Parameters
+    ----------
+    path
+        TIFF, MRC or EER.
+    setup
+        Pixel size of the stored frames, voltage, dose of the whole, gain and defects.
+    options
+        What is wanted.
+    header
+        Of the frames as they are decoded.
+    sampling
+        Of an EER movie.
+    frames
+        Which are used, from 0.
+    dose_e_per_angst2
+        Of each decoded frame, e/Å2; ``None`` where not known.
+    gain
+        ``(h, w)`` as it fits the frames, if the setup has one; not to be changed.
+    defects
+        ``(h, w)`` known ones, of gain and list; ``None`` where nothing is said.
+    """
+
+    path: Path
+    setup: AcquisitionSetup
+    options: MovieOptions
+    header: MovieHeader
+    sampling: EerSampling | None
+    frames: range
+    dose_e_per_angst2: float | None
+    gain: NDArray[np.float32] | None
+    defects: NDArray[np.bool_] | None
+
+    @property
+    def pixel_size_angst(self) -> float:
+        """Of the decoded frames, Å/px."""
+        finer = self.sampling.upsampling if self.sampling else 1
+        return self.setup.pixel_size_angst / finer
+
+    @property
+    def before_e_per_angst2(self) -> float:
+        """Dose before the first frame that is used, e/Å2."""
+        skipped = (self.dose_e_per_angst2 or 0.0) * self.frames.start
+        return self.setup.dose_before_e_per_angst2 + skipped
+
+    @contextmanager
+    def checked_frames(
+        self, threads: int = 1
+    ) -> Iterator[tuple[NDArray[Any], GainCandidate | None]]:
+        """Decode the frames; refuse those that nothing can be made of.
+
+        Yields
+        ------
+        tuple
+            ``(frames, h, w)`` counts, which may be changed and are overwritten by the
+            next movie; and how well the gain fits them, if there is one.
+
+        Raises
+        ------
+        UnreadableFile, IncompleteFile
+            As `read_frames` does.
+        UnusableImage
+            Frames that are blank, or hold pixels that are no numbers.
+        BadSettings
+            The gain lies otherwise than declared.
+        """
+        with loaded_frames(
+            self.path, frames=self.frames, sampling=self.sampling, threads=threads
+        ) as frames:
+            _check_light(frames, self.path)
+            fit = None
+            if self.gain is not None:
+                fit = require_fitting_gain(frames, self.gain, self.setup)
+            yield frames, fit
+
+
+def plan_movie(
+    path: Path, *, setup: AcquisitionSetup, options: MovieOptions
+) -> MoviePlan:
+    """Read the header of a movie, and what belongs to it.
+
+    Raises
+    ------
+    UnreadableFile, IncompleteFile, UnusableImage
+        A movie, gain or list of defects that is damaged or does not fit.
+    """
+    sampling = _sampling(path, setup, options)
+    header = read_movie_header(path, eer=sampling)
+    chosen = _frames(path, header, options)
+    shape = (header.height_px, header.width_px)
+    found = load_gain(setup, is_for_eer=header.format == "eer", frame_shape=shape)
+    gain, defects = (None, None) if found is None else found
+    if setup.defects is not None:
+        listed = load_defects(Path(setup.defects), frame_shape=shape)
+        defects = listed if defects is None else defects | listed
+    return MoviePlan(
+        path=path,
+        setup=setup,
+        options=options,
+        header=header,
+        sampling=sampling,
+        frames=chosen,
+        dose_e_per_angst2=_frame_dose(setup, header, sampling),
+        gain=gain,
+        defects=defects,
+    )
+
+
+def _sampling(
+    path: Path, setup: AcquisitionSetup, options: MovieOptions
+) -> EerSampling | None:
+    """Return how an EER movie is read; nothing for others."""
+    header = read_movie_header(path)
+    if header.format != "eer":
+        return None
+    count = options.eer_frames
+    if count is None and setup.dose_e_per_angst2 is not None:
+        count = frames_per_fraction(
+            header.raw_frame_count,
+            dose_e_per_angst2=setup.dose_e_per_angst2,
+            fraction_dose_e_per_angst2=options.eer_dose_e_per_angst2,
+        )
+    return EerSampling(
+        upsampling=options.eer_upsampling,
+        frames_per_fraction=count or _USUAL_EER_FRAMES,
+    )
+
+
+def _frames(path: Path, header: MovieHeader, options: MovieOptions) -> range:
+    last = header.frame_count if options.last_frame is None else options.last_frame
+    chosen = range(options.first_frame - 1, last)
+    if len(chosen) < 2 or last > header.frame_count:
+        raise UnusableImage(
+            f"{path} has {header.frame_count} frames; asked for were "
+            f"{options.first_frame} to {last}.",
+            hint="Give 2 frames at least, of those that every movie has.",
+        )
+    return chosen
+
+
+def _frame_dose(
+    setup: AcquisitionSetup, header: MovieHeader, sampling: EerSampling | None
+) -> float | None:
+    """Return the dose of a decoded frame, e/Å2."""
+    if setup.dose_e_per_angst2 is None:
+        return None
+    raw = setup.dose_e_per_angst2 / header.raw_frame_count
+    return raw * (sampling.frames_per_fraction if sampling else 1)
+
+
+def _check_light(frames: NDArray[Any], path: Path) -> None:
+    """Refuse movies that nothing was recorded in."""
+    if frames.dtype.kind == "f" and not all(np.isfinite(one).all() for one in frames):
+        raise UnusableImage(
+            f"{path} holds pixels that are no numbers.",
+            hint="Look at the program that wrote it; leave this movie out.",
+        )
+    sparse = frames[:, ::_SPARSE, ::_SPARSE].astype(np.float64)
+    means = sparse.mean(axis=(1, 2))
+    lit = int((means > _LEAST_SHARE * np.median(means)).sum())
+    if sparse.std() == 0 or not means.max() > 0 or 2 * lit < len(means):
+        raise UnusableImage(
+            f"{path} is blank: {len(means) - lit} of {len(means)} frames hold next to "
+            "nothing.",
+            hint="Was the beam on, the shutter open? Leave this movie out.",
+        )
