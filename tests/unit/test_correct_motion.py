@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from icestream.domain import Ctf
+from icestream.engines.ctf import power_spectra
 from icestream.io import EerSampling, read_frames, read_header, read_stack
 from icestream.io.relion_motion import read_relion_motion
 from icestream.protocols.corrected_movie import path_lengths_angst
@@ -211,6 +213,12 @@ class TestChoices:
         assert odd.mean() == pytest.approx(even.mean(), rel=0.02)
         assert 0.1 < likeness(odd, even) < likeness(odd, plain)
         assert not np.allclose(weighted, plain, atol=1)
+        # The spectrum is that of the image without weights; the middle is its mean.
+        spectra = power_spectra(
+            torch.from_numpy(plain.astype("f4")), pixel_size_angst=PIXEL_ANGST
+        )
+        half = image(done.product("_spectrum.mrc"))[SIDE // 2, SIDE // 2 :]
+        np.testing.assert_allclose(half[1:], spectra.mean[0, 1 : SIDE // 2], rtol=1e-4)
 
     def test_binning_by_two(self, tiff: Path, tmp_path: Path) -> None:
         params = {"binning": 2.0, "number_format": "float32"}
@@ -232,16 +240,18 @@ class TestChoices:
             tiff,
             params=params,
             dose_e_per_angst2=DOSE,
-            dose_before_e_per_angst2=2.0,
+            dose_before_e_per_angst2=0.5,
         )
         part = path_angst()[2:7] * [-1, 1]
         found = path_of(done)
         assert np.abs(found - (part - part.mean(0))).max() < PATH_WITHIN_ANGST
         assert done.motion.frame_count == 5
+        # 0.5 e/Å2 before, and two frames of 5: nothing of this was early.
+        assert done.motion.early_angst == 0
         assert done.motion.dose_e_per_angst2 == DOSE / FRAMES
         star = read_relion_motion(done.product(".star"))
         assert (star.frame_count, star.first_frame) == (FRAMES, 3)
-        assert star.pre_exposure_e_per_angst2 == 2.0
+        assert star.pre_exposure_e_per_angst2 == 0.5
         assert done.micrograph.mean == pytest.approx(ELECTRONS * 5, rel=0.02)
 
     def test_an_unknown_dose_is_said_loudly(self, tiff: Path, tmp_path: Path) -> None:
@@ -307,6 +317,24 @@ class TestFlaws:
         assert likeness(with_gain, truth) > likeness(raw, truth) + 0.05
         star = read_relion_motion(done.product(".star"))
         assert star.gain == str(tmp_path / "gain.mrc")
+
+    def test_a_gain_to_divide_by(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
+        """The same image, whether counts are multiplied or divided."""
+        gain = np.exp(0.3 * np.random.default_rng(2).normal(size=(SIDE, SIDE)))
+        counts = np.random.default_rng(3).poisson(frames / gain).astype(np.uint8)
+        movie = write_movie(tmp_path / "movie.tif", counts)
+        images = []
+        for name, values in (("times", gain), ("over", 1 / gain)):
+            path = tmp_path / f"{name}.tif"
+            write_gain(path, values, movie_format="tiff")
+            divides = name == "over"
+            folder = tmp_path / name
+            done = correct(folder, movie, gain=str(path), gain_divides=divides)
+            images.append(image(done.product(".mrc")))
+        first, second = images
+        np.testing.assert_allclose(first, second, rtol=2e-3)
 
     def test_a_list_of_defects(self, frames: NDArray[np.uint8], tmp_path: Path) -> None:
         """Dim pixels that do not stand out are filled only because they are listed.

@@ -204,11 +204,11 @@ class TestChoices:
         draw = np.random.default_rng(2)
         gain = np.exp(0.3 * draw.normal(size=(SIDE, SIDE))).astype(np.float32)
         counts = draw.poisson(draw_frames() / gain).astype(np.uint8)
-        counts[:, SIDE - 1 - 210 : SIDE - 1 - 200, 300:310] = 14
+        counts[:, SIDE - 230 : SIDE - 200, 300:330] = 10
         path = write_movie(tmp_path / "movie.tif", counts)
         gain_path = tmp_path / "gain.tif"
         write_gain(gain_path, gain, movie_format="tiff", is_mirrored=True)
-        (tmp_path / "defects.txt").write_text("300 201 10 10\n")
+        (tmp_path / "defects.txt").write_text("300 200 30 30\n")
         done = correct(
             tmp_path / "out",
             path,
@@ -221,7 +221,7 @@ class TestChoices:
         assert (done.motion.gain_correlation or 0) > 0.5
         corrected = image(done)
         assert likeness(moved(corrected, mean_px(done)), still_scene()[::-1]) > 0.6
-        patch = corrected[201:211, 300:310].mean()
+        patch = corrected[210:220, 310:320].mean()
         assert patch == pytest.approx(ELECTRONS * FRAMES, rel=0.15)
         assert read_relion_motion(done.product(".star")).gain == str(gain_path)
 
