@@ -123,10 +123,11 @@ def test_a_pattern_that_stays_does_not_draw_the_content_back() -> None:
     assert whole_error(motion, truth) < 0.15
 
 
-def test_movies_that_are_short_or_small_have_no_parts() -> None:
-    frames, _ = moving(local_angst=3.0, counts=25)
-    assert estimated(frames[:4]).field.local_angst is None
+def test_small_movies_have_no_parts_and_short_ones_may() -> None:
+    frames, truth = moving(local_angst=3.0, counts=25)
     assert estimated(frames[:, :80, :80]).local_gain is None
+    motion = estimated(frames[:4])
+    assert error(motion, truth[:4]) < 0.5 * whole_error(motion, truth[:4])
 
 
 def test_a_field_on_a_grid_is_what_its_nodes_say() -> None:
@@ -184,6 +185,7 @@ def test_tiles_that_see_nothing_say_nothing() -> None:
     frames = np.stack([draw.random(scene.shape) < 0.4 * scene for _ in range(10)])
     recipe = CorrectionRecipe(pixel_size_angst=PIXEL_ANGST, dose_e_per_angst2=2.0)
     motion = correct_movie(frames.astype(np.uint8), recipe=recipe).motion
-    assert motion.was_seen.all()
-    assert motion.local_gain == 0
+    assert motion.was_seen.any()
     assert motion.field.local_angst is None
+    shift, error = motion.field.shift_angst, motion.error_angst
+    assert np.square(shift).mean() < 4 * np.square(error).mean()

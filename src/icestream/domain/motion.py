@@ -94,8 +94,8 @@ class MovieMotion:
         Pixels that were replaced by their neighbours.
     error_angst
         Standard error of the motion along an axis, root mean square over frames, Å;
-        ``None`` where there were too few frames to tell. What other programs do not
-        tell of their motion is ``None`` too, here and in the next three.
+        ``None`` where none was seen. What other programs do not tell of their motion
+        is ``None`` too, here and in the next three.
     seen_frame_count
         Frames that correlate with the others clearly.
     local_gain

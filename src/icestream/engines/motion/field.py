@@ -2,12 +2,14 @@
 
 After the track of whole frames, the slopes of all tiles are fitted by smooth surfaces,
 one set for each frame, whose paths over time are smoothed as the track is, each degree
-with numbers of its own: what the movie does not show shrinks to nothing. The parts'
-motion is kept only if it foretells tiles that it was not made from.
+with numbers of its own: what the movie does not show shrinks to nothing. What is the
+same in all tiles and what differs are kept, each by itself, only if they foretell tiles
+that they were not made from.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +17,10 @@ import numpy as np
 
 from icestream.domain import MotionField
 from icestream.domain.errors import BadSettings
-from icestream.engines.motion.smoothing import LEAST_FRAMES, Smoother, fit_smoother
+from icestream.engines.motion.smoothing import UNKNOWN, Smoother, fit_smoother
 from icestream.engines.motion.spectra import frame_spectra
 from icestream.engines.motion.surface import DEGREES, node_places, surfaces
-from icestream.engines.motion.tiles import Slopes, Tiles
+from icestream.engines.motion.tiles import Tiles, TileSlopes
 from icestream.engines.motion.track import Track, track_whole
 
 if TYPE_CHECKING:
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Motion", "estimate_motion"]
 
-# Tiles are foretold from the others in so many turns; the gain in correlation must be
-# above 0 by so many of its standard errors.
+# Tiles are foretold from the others in so many turns; what they gain by that must be
+# so many of its standard errors.
 _TURNS = 8
-_CLEAR_GAIN = 0.0
+_CLEAR_GAIN = 1.0
+_EVEN, _LOCAL = slice(0, 1), slice(1, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +93,7 @@ def estimate_motion(
     Returns
     -------
     Motion
-        Without a local part where there are fewer than 5 frames, the image is small,
-        or it foretells nothing.
+        Without a local part where the image is small or it foretells nothing.
 
     Raises
     ------
@@ -114,40 +116,48 @@ def estimate_motion(
     whole = frame_spectra(frames, pixel_size_angst=pixel_size_angst)
     track = track_whole(whole, dose_e_per_angst2=dose_e_per_angst2)
     parts = None
-    may_differ = with_local and len(frames) >= LEAST_FRAMES and track.was_seen.any()
-    if may_differ and Tiles.fit(whole):
+    if with_local and track.was_seen.any() and Tiles.fit(whole):
         parts = _parts(Tiles(whole, track), track, dose_e_per_angst2)
-    return _motion(track, parts, (height, width))
+    still = math.sqrt(whole.still_power / whole.noise_power) if whole.noise_power else 0
+    return _motion(track, parts, (height, width), still)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """``(frames, surfaces, 2)`` Å besides the track, its error, and what it gains."""
+    """What tiles say besides the track.
+
+    ``(frames, surfaces, 2)`` Å, 0 where it is not kept; ``(frames, surfaces)`` standard
+    error, Å; and by how many of its standard errors a group of surfaces gains.
+    """
 
     path: NDArray[np.float64]
     error: NDArray[np.float64]
-    gain: float
+    even_gain: float
+    local_gain: float
 
 
-def _motion(track: Track, parts: _Parts | None, shape_px: tuple[int, int]) -> Motion:
+def _motion(
+    track: Track, parts: _Parts | None, shape_px: tuple[int, int], still: float
+) -> Motion:
     shift, error, local = track.shift_angst, track.error_angst, None
-    if parts is not None:
+    if parts is not None and parts.even_gain > _CLEAR_GAIN:
         shift = shift + parts.path[:, 0]
         error = parts.error[:, 0]
-    if parts is not None and parts.gain > _CLEAR_GAIN:
+    if parts is not None and parts.local_gain > _CLEAR_GAIN:
         places = np.meshgrid(*(node_places(side) for side in shape_px), indexing="ij")
         local = np.einsum(
-            "yxk,tka->tyxa", surfaces(*places)[..., 1:], parts.path[:, 1:]
+            "yxk,tka->tyxa",
+            surfaces(*places)[..., _LOCAL],
+            parts.path[:, _LOCAL],
         )
-        error = np.sqrt((parts.error**2).sum(1))
-    noise = track.noise_power
+        error = np.sqrt(error**2 + (parts.error[:, _LOCAL] ** 2).sum(1))
     return Motion(
         field=MotionField(shape_px=shape_px, shift_angst=shift, local_angst=local),
         measured_angst=track.measured_angst,
         error_angst=error,
         was_seen=track.was_seen,
-        local_gain=None if parts is None else parts.gain,
-        still_fraction=float(np.sqrt(track.still_power / noise)) if noise else 0.0,
+        local_gain=None if parts is None else parts.local_gain,
+        still_fraction=still,
     )
 
 
@@ -156,21 +166,25 @@ def _parts(tiles: Tiles, track: Track, dose_e_per_angst2: float) -> _Parts:
     slopes = tiles.slopes(np.zeros((len(basis), *track.shift_angst.shape)))
     start = np.zeros((len(track.shift_angst), basis.shape[1], 2))
     measured = _projected(slopes, basis, start)
-    smoothers = _smoothers(measured, track, dose_e_per_angst2)
-    path = _smoothed(measured, track, smoothers)
-    gain = _held_out_gain(slopes, basis, track, smoothers)
+    variance = _variance(slopes, basis)
+    smoothers = _smoothers(measured, variance, track, dose_e_per_angst2)
+    even_gain, local_gain = _held_out_gains(slopes, basis, track, smoothers)
+    kept = np.full(basis.shape[1], local_gain > _CLEAR_GAIN)
+    kept[_EVEN] = even_gain > _CLEAR_GAIN
+    path = _smoothed(measured, track, smoothers) * kept[:, None]
     # Once more from where the tiles are now thought to be.
     shift = np.einsum("pk,tka->pta", basis, path)
     measured = _projected(tiles.slopes(shift), basis, path)
     return _Parts(
-        path=_smoothed(measured, track, smoothers),
+        path=_smoothed(measured, track, smoothers) * kept[:, None],
         error=np.stack([one.error_angst for one in smoothers], axis=1),
-        gain=gain,
+        even_gain=even_gain,
+        local_gain=local_gain,
     )
 
 
 def _projected(
-    slopes: Slopes, basis: NDArray[np.float64], path: NDArray[np.float64]
+    slopes: TileSlopes, basis: NDArray[np.float64], path: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the paths of the surfaces that fit the slopes best, unsmoothed."""
     normal = np.einsum("p,pk,pl->kl", slopes.curvature, basis, basis)
@@ -181,8 +195,19 @@ def _projected(
     return found
 
 
+def _variance(slopes: TileSlopes, basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``(frames, surfaces)`` what noise makes of the paths, Å2."""
+    normal = np.einsum("p,pk,pl->kl", slopes.curvature, basis, basis)
+    share = np.linalg.solve(normal, basis.T)
+    found: NDArray[np.float64] = np.einsum("kp,pt->tk", share**2, slopes.variance)
+    return found
+
+
 def _smoothers(
-    measured: NDArray[np.float64], track: Track, dose_e_per_angst2: float
+    measured: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    track: Track,
+    dose_e_per_angst2: float,
 ) -> list[Smoother]:
     """Return one for each surface; those of one degree share it."""
     by_degree: dict[int, Smoother] = {}
@@ -192,7 +217,9 @@ def _smoothers(
         if degree == 0:
             paths = paths + track.shift_angst
         by_degree[degree] = fit_smoother(
-            paths, track.was_seen, dose_e_per_angst2=dose_e_per_angst2
+            paths,
+            np.where(track.was_seen, variance[:, rows].mean(1), UNKNOWN),
+            dose_e_per_angst2=dose_e_per_angst2,
         )
     return [by_degree[degree] for degree in DEGREES]
 
@@ -208,29 +235,29 @@ def _smoothed(
     return path
 
 
-def _held_out_gain(
-    slopes: Slopes,
+def _held_out_gains(
+    slopes: TileSlopes,
     basis: NDArray[np.float64],
     track: Track,
     smoothers: list[Smoother],
-) -> float:
-    """Return what the parts' motion gains in tiles that it was not made from.
+) -> tuple[float, float]:
+    """Return what tiles gain by surfaces that they have had no part in.
 
-    In standard errors. By the parabola, correlation grows by slope times shift less
-    half the curvature times its square.
+    By the even surface alone, and by the others alone; in standard errors. By the
+    parabola, correlation grows by slope times shift less half the curvature times its
+    square.
     """
     turn = np.arange(len(basis)) % _TURNS
-    gain = np.zeros(len(basis))
+    gains = np.zeros((2, len(basis)))
     start = np.zeros((slopes.slope.shape[1], basis.shape[1], 2))
     for number in range(_TURNS):
         held = turn == number
-        kept = Slopes(slope=slopes.slope[~held], curvature=slopes.curvature[~held])
+        kept = slopes.of(~held)
         path = _smoothed(_projected(kept, basis[~held], start), track, smoothers)
-        even = path[:, 0]
-        shift = np.einsum("pk,tka->pta", basis[held], path)
-        for sign, moved in ((1, shift), (-1, np.broadcast_to(even, shift.shape))):
-            rise = (slopes.slope[held] * moved).sum((1, 2))
-            fall = slopes.curvature[held] * (moved**2).sum((1, 2)) / 2
-            gain[held] += sign * (rise - fall)
-    spread = gain.std(ddof=1) / np.sqrt(len(gain))
-    return float(gain.mean() / spread) if spread > 0 else 0.0
+        for gain, chosen in zip(gains, (_EVEN, _LOCAL), strict=True):
+            shift = np.einsum("pk,tka->pta", basis[held, chosen], path[:, chosen])
+            rise = (slopes.slope[held] * shift).sum((1, 2))
+            gain[held] = rise - slopes.curvature[held] * (shift**2).sum((1, 2)) / 2
+    spread = gains.std(axis=1, ddof=1) / np.sqrt(gains.shape[1])
+    even, local = gains.mean(1) / np.maximum(spread, np.finfo(float).tiny)
+    return float(even), float(local)

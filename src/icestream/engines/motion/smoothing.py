@@ -1,9 +1,9 @@
 """Paths without what no stage can do: the most likely random acceleration.
 
 A model with five numbers: the variance of the acceleration, ``a exp(-dose / d) + b``
-(what is fast at first calms down), that of the velocity, and that of the measurement.
-They are chosen by the likelihood of what changes from frame to frame; the path then
-follows by least squares.
+(what is fast at first calms down), that of the velocity, and by how much that of the
+measurement is more or less than thought. They are chosen by the likelihood of what
+changes from frame to frame; the path then follows by least squares.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from scipy.optimize import minimize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LEAST_FRAMES", "Smoother", "fit_smoother"]
+__all__ = ["UNKNOWN", "Smoother", "fit_smoother"]
 
-LEAST_FRAMES = 5
-"""Fewer frames do not tell their noise."""
+UNKNOWN = 1e5
+"""Variance, Å2, of what says nothing."""
 
 # Where the search begins: logarithms of a, b (Å2), d (e/Å2), the velocity's (Å2) and
-# the noise's variance (Å2); and how loosely each is held there. Calming takes some
-# e/Å2, as the literature has it.
-_START = np.log([7.0, 0.02, 2.0, 0.1, 0.05])
-_SPREAD = np.array([5.0, 5.0, 1.0, 5.0, 5.0])
+# the noise's variance over what it is thought to be; and how loosely each is held
+# there. Calming takes some e/Å2, as the literature has it.
+_START = np.log([7.0, 0.02, 2.0, 0.1, 1.0])
+_SPREAD = np.array([5.0, 5.0, 1.0, 5.0, 0.5])
 _WIDEST = 20.0
 _MOST_STEPS = 2000
-# The variance of what says nothing, over that of a measurement.
+# Paths may lie anywhere: so many times the noise's variance.
 _VAGUE = 1e6
 
 
@@ -52,7 +52,7 @@ class Smoother:
 
 def fit_smoother(
     measured: NDArray[np.float64],
-    is_known: NDArray[np.bool_],
+    variance_angst2: NDArray[np.float64],
     *,
     dose_e_per_angst2: float,
 ) -> Smoother:
@@ -61,9 +61,9 @@ def fit_smoother(
     Parameters
     ----------
     measured
-        ``(frames, paths)`` Å, at least 5 frames.
-    is_known
-        ``(frames,)`` the others say nothing.
+        ``(frames, paths)`` Å, at least 2 frames.
+    variance_angst2
+        ``(frames,)`` of what is measured, Å2; `UNKNOWN` where nothing is.
     dose_e_per_angst2
         Of each frame, e/Å2.
 
@@ -74,9 +74,8 @@ def fit_smoother(
     """
     count, paths = measured.shape
     change = np.diff(measured, axis=0)
-    vague = np.where(is_known, 1.0, _VAGUE)
     step = np.diff(np.eye(count), axis=0)
-    jitter = (step * vague) @ step.T
+    jitter = (step * variance_angst2) @ step.T
     # Velocities share what both have been accelerated by.
     shared = np.minimum.outer(np.arange(count - 1), np.arange(count - 1))
     dose = dose_e_per_angst2 * np.arange(count - 2)
@@ -103,7 +102,7 @@ def fit_smoother(
         method="Nelder-Mead",
         options={"maxiter": _MOST_STEPS, "xatol": 5e-2, "fatol": 5e-3},
     ).x
-    noise = np.exp(np.clip(best[-1], -_WIDEST, _WIDEST)) * vague
+    noise = np.exp(np.clip(best[-1], -_WIDEST, _WIDEST)) * variance_angst2
     return _smoother(velocities(best), noise)
 
 

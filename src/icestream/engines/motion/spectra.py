@@ -2,14 +2,14 @@
 
 What stays in place while content moves, above all errors of the gain, correlates at
 shift zero and draws every estimate there. Its power is even over frequencies, so that
-it can be told from content that has moved (`StillPower`), and what it adds to a
-correlation on average is taken away.
+it is no more than the least that frames share where they lie, at any fine frequency;
+what it adds to a correlation on average is taken away.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,17 +20,36 @@ from icestream.engines.fourier import quick_even_side
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Spectra", "frame_spectra", "tile_spectra"]
+__all__ = ["Slopes", "Spectra", "frame_spectra", "tile_spectra"]
 
 # Of protein in ice, 7 to 10 Å a pixel serve best; 14 and more lose signal.
 _PIXEL_ANGST = 7.0
 _B_FACTOR_ANGST2 = 1000.0
 _COARSEST_ANGST = 200.0
 _LEAST_SIDE_PX = 16
-# Weights below this carry no signal.
-_LEAST_WEIGHT = 1e-3
+# What stays is told in so many rings between this share of the finest frequency and it.
+_FINE, _RINGS = 0.7, 24
 # How much of a tile's sides is faded out, so that its edges make no cross.
 _FADED = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slopes:
+    """How correlations lie where content is thought to be.
+
+    Parameters
+    ----------
+    slope
+        ``(*batch, frames, 2)`` along y and x, 1/Å.
+    curvature
+        ``(*batch, frames, 2)`` 1/Å2; positive on a top.
+    variance
+        ``(*batch, frames, 2)`` of the slope, by noise, 1/Å2.
+    """
+
+    slope: Tensor
+    curvature: Tensor
+    variance: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,6 +66,9 @@ class Spectra:
         ``(rows, columns)`` that they have been multiplied by; 0 where nothing is used.
     shape
         Rows and columns of the images, px.
+    still_power, noise_power
+        Of what stays in place, and of all there is at fine frequencies, of one frame,
+        in units of ``values`` before the weight.
     """
 
     values: Tensor
@@ -54,6 +76,8 @@ class Spectra:
     x: Tensor
     weight: Tensor
     shape: tuple[int, int]
+    still_power: float
+    noise_power: float
 
     @property
     def multiplicity(self) -> Tensor:
@@ -78,7 +102,8 @@ class Spectra:
         )
         weight[rows], weight[:, -1] = 0, 0
         values = values * (weight > 0)
-        return Spectra(
+        return replace(
+            self,
             values=values,
             y=y[:, 0].contiguous(),
             x=self.x[:columns],
@@ -97,7 +122,7 @@ class Spectra:
         return along_y[..., :, None] * along_x[..., None, :]
 
     def with_others(
-        self, shift_angst: Tensor, *, still_power: float, moved_before: Tensor
+        self, shift_angst: Tensor, *, moved_before: Tensor | None = None
     ) -> Tensor:
         """Return each frame times the sum of all others, content moved back.
 
@@ -105,8 +130,6 @@ class Spectra:
         ----------
         shift_angst
             ``(*batch, frames, 2)`` Å.
-        still_power
-            Of what stays in place, in units of ``values`` before the weight.
         moved_before
             ``(*batch or 1, frames, 2)`` Å, by how much content was moved back before
             these transforms were made: what stays in place has moved with it.
@@ -118,39 +141,35 @@ class Spectra:
         """
         turn = self.turn(shift_angst)
         product = _each_with_others(self.values * turn)
-        if still_power > 0:
-            turn = self.turn(shift_angst + moved_before)
+        if self.still_power > 0:
+            if moved_before is not None:
+                turn = self.turn(shift_angst + moved_before)
             still = _each_with_others(turn)
-            product -= still.mul_(still_power * self.weight.square())
+            product -= still.mul_(self.still_power * self.weight.square())
         return product
 
-    def still_power(self, shift_angst: Tensor) -> tuple[float, float]:
-        """Return the power of what stays in place, and of the noise, of one frame.
+    def slopes(self, product: Tensor) -> Slopes:
+        """Return how correlations lie at shift zero, from their transforms.
 
-        Parameters
-        ----------
-        shift_angst
-            ``(frames, 2)`` Å of content.
-
-        Returns
-        -------
-        still, noise
-            In units of ``values`` before the weight. The first is 0 where content
-            does not move enough to tell.
+        Content is in phase there, so what is out of phase is noise.
         """
-        turn, count = self.turn(shift_angst), self.values.shape[-3]
-        own = _power(self.values).sum(-3)
-        content = _power((self.values * turn).sum(-3)) - own
-        stays = _power(self.values.sum(-3)) - own
-        # Content stays with this share of pairs, and what stays moves with it.
-        pairs = count * count - count
-        shared = _power(turn.sum(-3)) - count
-        is_used = self.weight > _LEAST_WEIGHT
-        each = self.multiplicity * is_used / self.weight.clamp(_LEAST_WEIGHT).square()
-        excess = ((pairs * stays - shared * content) * each).sum()
-        told = ((pairs**2 - shared**2) * is_used * self.multiplicity).sum()
-        noise = (own * each).sum() / (is_used * self.multiplicity).sum() / count
-        return max(0.0, float(excess / told)), float(noise)
+        product = 2 * math.pi * self.multiplicity * product
+        odd, even, square = product.imag, product.real, product.imag.square()
+        y, x = self.y, self.x
+        slope = -(odd.sum(-1) * y).sum(-1), -(odd.sum(-2) * x).sum(-1)
+        curvature = (
+            (even.sum(-1) * y**2).sum(-1) * 2 * math.pi,
+            (even.sum(-2) * x**2).sum(-1) * 2 * math.pi,
+        )
+        variance = (
+            (square.sum(-1) * y**2).sum(-1),
+            (square.sum(-2) * x**2).sum(-1),
+        )
+        return Slopes(
+            slope=torch.stack(slope, -1).double(),
+            curvature=torch.stack(curvature, -1).double(),
+            variance=torch.stack(variance, -1).double(),
+        )
 
 
 def _power(values: Tensor) -> Tensor:
@@ -188,22 +207,72 @@ def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
         )
     rows, columns = height // 2, width // 2 + 1
     y, x, weight = _band((height, width), (sides[0] / height, sides[1] / width), frames)
-    cut = []
+    cut, fine = [], _FineFrequencies(frames)
     for frame in frames:
         whole = torch.fft.rfft2(frame.float(), norm="forward")
         cut.append(torch.cat([whole[:rows, :columns], whole[-rows:, :columns]]))
+        fine.add(whole)
     values = torch.stack(cut) * weight
+    still, noise = fine.powers()
     if not bool(torch.isfinite(torch.view_as_real(values)).all()):
         raise UnusableImage(
             "Frames with pixels that are no numbers.",
             hint="Look at the gain: has it values that are not finite?",
         )
-    return Spectra(values=values, y=y, x=x, weight=weight, shape=(height, width))
+    return Spectra(
+        values=values,
+        y=y,
+        x=x,
+        weight=weight,
+        shape=(height, width),
+        still_power=still,
+        noise_power=noise,
+    )
+
+
+class _FineFrequencies:
+    """What frames share where they lie, at fine frequencies, ring by ring.
+
+    Content is weak there, and gone where its transfer function is zero; a pattern of
+    pixels is the same everywhere.
+    """
+
+    def __init__(self, frames: Tensor) -> None:
+        y, x = (
+            2 * torch.fft.fftfreq(side, device=frames.device)
+            for side in frames.shape[1:]
+        )
+        x = x[: frames.shape[2] // 2 + 1].abs()
+        place = (torch.hypot(y[:, None], x) - _FINE) / (1 - _FINE) * _RINGS
+        place[0], place[:, 0], place[:, -1] = -1, -1, -1
+        self._used = ((place >= 0) & (place < _RINGS)).flatten().nonzero()[:, 0]
+        self._ring = place.flatten()[self._used].long()
+        self._sum = torch.zeros(len(self._used), dtype=torch.complex64).to(
+            frames.device
+        )
+        self._own = torch.zeros_like(self._sum.real)
+        self._count = 0
+
+    def add(self, transform: Tensor) -> None:
+        """Take in the transform of a frame."""
+        values = transform.flatten()[self._used]
+        self._sum += values
+        self._own += _power(values)
+        self._count += 1
+
+    def powers(self) -> tuple[float, float]:
+        """Return what is still, and all there is, of one frame."""
+        shared = _power(self._sum) - self._own
+        count = torch.bincount(self._ring, minlength=_RINGS)
+        sums = torch.bincount(self._ring, shared.double(), minlength=_RINGS)
+        pairs = self._count * (self._count - 1)
+        still = float((sums / count.clamp(min=1)).min()) / pairs
+        return max(0.0, still), float(self._own.mean()) / self._count
 
 
 def tile_spectra(
     whole: Spectra, shift_angst: Tensor, *, tiles: tuple[int, int]
-) -> tuple[Spectra, float]:
+) -> Spectra:
     """Return the transforms of parts of frames, content of the whole moved back.
 
     Parameters
@@ -217,10 +286,8 @@ def tile_spectra(
 
     Returns
     -------
-    spectra
+    Spectra
         ``(tiles, frames, rows, columns)``, tiles row by row.
-    scale
-        Power of an even spectrum here over that in ``whole``.
     """
     moved = torch.fft.irfft2(
         whole.values * whole.turn(shift_angst), s=whole.shape, norm="forward"
@@ -245,7 +312,15 @@ def tile_spectra(
     # The band's weight is in the whole already; here only what is not used goes.
     values = torch.fft.rfft2(parts) * (weight > 0)
     scale = whole.shape[0] * whole.shape[1] * float(fade.square().sum())
-    return Spectra(values=values, y=y, x=x, weight=weight, shape=(height, width)), scale
+    return Spectra(
+        values=values,
+        y=y,
+        x=x,
+        weight=weight,
+        shape=(height, width),
+        still_power=whole.still_power * scale,
+        noise_power=whole.noise_power * scale,
+    )
 
 
 def _band(

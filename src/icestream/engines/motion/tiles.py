@@ -8,7 +8,6 @@ up without a decision for any of them: no peak is sought.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,29 +22,41 @@ if TYPE_CHECKING:
 
     from icestream.engines.motion.track import Track
 
-__all__ = ["Slopes", "Tiles"]
+__all__ = ["TileSlopes", "Tiles"]
 
 _TILE_ANGST = 450.0
 _LEAST_TILES, _MOST_TILES = 4, 12
 _LEAST_SIDE_PX = 16
-# A tile whose curvature drowns in noise counts as this share of the middle one.
-_LEAST_CURVATURE = 0.02
+# A tile whose curvature drowns in noise counts as this share of a good one: what lies
+# far from all content must not be free to move.
+_LEAST_CURVATURE, _GOOD = 0.05, 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slopes:
+class TileSlopes:
     """What all tiles say at once.
 
     Parameters
     ----------
     slope
         ``(tiles, frames, 2)`` of the correlation along y and x, 1/Å.
+    variance
+        ``(tiles, frames)`` of the slope, mean over axes, 1/Å2.
     curvature
         ``(tiles,)`` mean over frames and axes, 1/Å2, > 0.
     """
 
     slope: NDArray[np.float64]
+    variance: NDArray[np.float64]
     curvature: NDArray[np.float64]
+
+    def of(self, tiles: NDArray[np.bool_]) -> TileSlopes:
+        """Return what some of them say."""
+        return TileSlopes(
+            slope=self.slope[tiles],
+            variance=self.variance[tiles],
+            curvature=self.curvature[tiles],
+        )
 
 
 class Tiles:
@@ -54,8 +65,7 @@ class Tiles:
     def __init__(self, whole: Spectra, track: Track) -> None:
         moved = torch.from_numpy(track.shift_angst)
         counts = _counts(whole)
-        self._spectra, scale = tile_spectra(whole, moved, tiles=counts)
-        self._still_power = track.still_power * scale
+        self._spectra = tile_spectra(whole, moved, tiles=counts)
         self._moved_before = moved[None]
         rows, columns = self._spectra.shape
         middle = [
@@ -76,7 +86,7 @@ class Tiles:
             for side, count in zip(whole.shape, _counts(whole), strict=True)
         )
 
-    def slopes(self, shift_angst: NDArray[np.float64]) -> Slopes:
+    def slopes(self, shift_angst: NDArray[np.float64]) -> TileSlopes:
         """Return slopes where the tiles are thought to be.
 
         Parameters
@@ -84,28 +94,19 @@ class Tiles:
         shift_angst
             ``(tiles, frames, 2)`` Å, besides the track.
         """
-        spectra = self._spectra
-        product = spectra.with_others(
-            torch.from_numpy(shift_angst),
-            still_power=self._still_power,
-            moved_before=self._moved_before,
+        product = self._spectra.with_others(
+            torch.from_numpy(shift_angst), moved_before=self._moved_before
         )
-        product *= spectra.multiplicity
-        odd, even = product.imag, product.real
-        slope = [
-            -2 * math.pi * (odd.sum(-1) * spectra.y).sum(-1),
-            -2 * math.pi * (odd.sum(-2) * spectra.x).sum(-1),
-        ]
-        curvature = (even.sum(-1) * spectra.y**2).sum(-1)
-        curvature = curvature + (even.sum(-2) * spectra.x**2).sum(-1)
-        mean = _array(curvature).mean(1) * (2 * math.pi) ** 2 / 2
-        typical = float(np.median(mean.clip(min=0)))
-        found = _array(torch.stack(slope, -1))
-        if typical == 0:
-            # Most see nothing: none is believed.
-            return Slopes(slope=np.zeros_like(found), curvature=np.ones_like(mean))
-        return Slopes(
-            slope=found, curvature=np.maximum(mean, _LEAST_CURVATURE * typical)
+        found = self._spectra.slopes(product)
+        mean = _array(found.curvature).mean((1, 2)).clip(min=0)
+        good = float(np.quantile(mean, _GOOD))
+        if good == 0:
+            # Nearly all see nothing: none is believed.
+            mean, good = np.ones_like(mean), 1.0
+        return TileSlopes(
+            slope=_array(found.slope),
+            variance=_array(found.variance).mean(-1),
+            curvature=np.maximum(mean, _LEAST_CURVATURE * good),
         )
 
 
@@ -118,5 +119,5 @@ def _counts(whole: Spectra) -> tuple[int, int]:
 
 
 def _array(values: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = values.double().cpu().numpy()
+    found: NDArray[np.float64] = values.cpu().numpy()
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from icestream.engines.motion.smoothing import LEAST_FRAMES, fit_smoother
+from icestream.engines.motion.smoothing import UNKNOWN, fit_smoother
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,23 +46,17 @@ class Track:
         The same as each frame alone says, before smoothing.
     error_angst
         ``(frames,)`` standard error of ``shift_angst`` along an axis, Å, by the model
-        of the smoothing; not a number without it.
+        of the smoothing; not a number where none is seen.
     was_seen
         ``(frames,)`` whether a frame, or the sum of a few, correlates with the others
         clearly. The rest lies between its neighbours; all are where they were if fewer
         than half are seen.
-    still_power
-        Of what stays in place while content moves, and
-    noise_power
-        of one frame: the residual pattern of the gain is their ratio's root.
     """
 
     shift_angst: NDArray[np.float64]
     measured_angst: NDArray[np.float64]
     error_angst: NDArray[np.float64]
     was_seen: NDArray[np.bool_]
-    still_power: float
-    noise_power: float
 
 
 def track_whole(spectra: Spectra, *, dose_e_per_angst2: float) -> Track:
@@ -78,20 +72,21 @@ def track_whole(spectra: Spectra, *, dose_e_per_angst2: float) -> Track:
     Returns
     -------
     Track
-        Not smoothed where there are fewer than 5 frames, or none is seen.
+        At rest where none is seen.
     """
     count, added = len(spectra.values), 1
     low = spectra.coarser(_PIXEL_ANGST)
     while True:
         sums = _added(low, added)
-        measured, was_seen, still, noise = _measured(sums)
+        measured, variance = _measured(sums)
+        was_seen = variance < UNKNOWN
         if was_seen.any() or not _can_add(count, 2 * added):
             break
         added *= 2
     shift, error = measured, np.full(len(measured), np.nan)
-    if len(measured) >= LEAST_FRAMES and was_seen.any():
+    if was_seen.any():
         smoother = fit_smoother(
-            measured, was_seen, dose_e_per_angst2=dose_e_per_angst2 * added
+            measured, variance, dose_e_per_angst2=dose_e_per_angst2 * added
         )
         shift, error = smoother.matrix @ measured, smoother.error_angst
     return Track(
@@ -99,8 +94,6 @@ def track_whole(spectra: Spectra, *, dose_e_per_angst2: float) -> Track:
         measured_angst=_of_frames(measured, count, added),
         error_angst=_of_frames(error[:, None], count, added)[:, 0],
         was_seen=was_seen[np.minimum(np.arange(count) // added, len(was_seen) - 1)],
-        still_power=still / added**2,
-        noise_power=noise / added,
     )
 
 
@@ -116,7 +109,12 @@ def _added(spectra: Spectra, added: int) -> Spectra:
     each = spectra.values[: whole * added]
     values = each.reshape(whole, added, *each.shape[1:]).sum(1)
     values[-1] += spectra.values[whole * added :].sum(0)
-    return replace(spectra, values=values)
+    return replace(
+        spectra,
+        values=values,
+        still_power=spectra.still_power * added**2,
+        noise_power=spectra.noise_power * added,
+    )
 
 
 def _of_frames(
@@ -131,33 +129,25 @@ def _of_frames(
     return found - found.mean(0) if values.shape[1] == 2 else found
 
 
-def _measured(
-    spectra: Spectra,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], float, float]:
-    """Return shifts of mean 0, Å, which are seen; power of what stays, and noise."""
+def _measured(spectra: Spectra) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return shifts of mean 0, Å, and their variance, Å2: `UNKNOWN` if not seen."""
     shift = np.zeros((len(spectra.values), 2))
-    still, noise = 0.0, 0.0
     for number in range(_MOST_ROUNDS):
-        found = torch.fft.irfft2(
-            spectra.with_others(
-                torch.from_numpy(shift),
-                still_power=still,
-                moved_before=torch.zeros(1, 2),
-            ),
-            s=spectra.shape,
-        )
+        product = spectra.with_others(torch.from_numpy(shift))
+        found = torch.fft.irfft2(product, s=spectra.shape)
         spread = found.square().mean((1, 2)).sqrt()
         seen = (found.amax((1, 2)) > _CLEAR * spread).cpu().numpy()
         if 2 * seen.sum() < len(seen):
-            return np.zeros_like(shift), np.zeros_like(seen), 0.0, noise
+            return np.zeros_like(shift), np.full(len(seen), UNKNOWN)
         before = shift
         shift = _between(shift + _peaks(found, spectra).numpy(), seen)
         shift -= shift.mean(0)
-        still, noise = spectra.still_power(torch.from_numpy(shift))
         has_settled = np.abs(shift - before).max() < _ENOUGH_ANGST
         if has_settled and number + 1 >= _LEAST_ROUNDS:
             break
-    return shift, seen, still, noise
+    slope = spectra.slopes(spectra.with_others(torch.from_numpy(shift)))
+    variance = (slope.variance / slope.curvature.square()).mean(-1).numpy()
+    return shift, np.where(seen & (variance < UNKNOWN), variance, UNKNOWN)
 
 
 def _peaks(correlation: Tensor, spectra: Spectra) -> Tensor:
