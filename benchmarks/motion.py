@@ -1,9 +1,9 @@
 """Motion correction against truth, beside RELION where installed, on the same movies.
 
 Exposures of protein in ice, each taken without and with damage by the beam: 4096 x 4096
-px in 24 frames, and 5760 x 4092 px in 40. One program after the other corrects each
-movie with a gain reference, in a process of its own that writes both images and a STAR
-file; times hold its start. What the scores mean stands in `moving/scores.py`.
+px in 24 frames, and 5760 x 4092 px in 40. One program after the other corrects all
+movies of a kind with a gain reference, in one process that writes both images and a
+STAR file of each; times hold its start. What scores mean stands in `moving/scores.py`.
 
     python benchmarks/motion.py [FOLDER] [--movies 12] [--k3 2] [--quick] [--json]
 
@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import tempfile
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from moving.movies import Truth, make_movies
-from moving.programs import Usage, programs, start_icestream
+from moving.programs import Batch, Usage, programs, start_icestream
 from moving.scores import (
     BANDS_ANGST,
     found_motion,
@@ -37,18 +36,18 @@ from moving.scores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from moving.movies import Exposed, Size
+    from moving.programs import Corrected
 
 OURS, THEIRS = "icestream", "RELION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a program did with a movie."""
+    """What a program made of a movie."""
 
-    usage: Usage
     rmsd_angst: float
     frc: tuple[float, ...]
 
@@ -57,12 +56,21 @@ class Result:
 class Compared:
     """A movie: plain sums are scored without damage, dose-weighted ones with it."""
 
-    size: Size
     number: int
-    is_damaged: bool
     still_frc: tuple[float, ...]
     uncorrected_rmsd_angst: float
     by_program: dict[str, Result]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """All movies of a kind, and what each program took for them together."""
+
+    size: Size
+    is_damaged: bool
+    start: Usage
+    usage: dict[str, Usage]
+    movies: list[Compared]
 
 
 def main() -> None:
@@ -76,19 +84,26 @@ def main() -> None:
         with console.status("Simulating movies"):
             exposed = make_movies(folder, counts, processes=given.processes)
         torch.set_num_threads(given.processes)
-        first = exposed[0], exposed[0].movie(is_damaged=False), Path(scratch)
-        programs()[OURS](*first, given.threads)  # Loops are compiled once.
-        start = start_icestream(*first)
-        compared = []
-        for one in exposed:
-            for is_damaged in (False, True):
-                with console.status(f"{one.size}, {one.number}, {is_damaged=}"):
-                    compared.append(_compare(one, is_damaged, given.threads))
+        batches = [
+            Batch(
+                exposed=tuple(one for one in exposed if one.size == size),
+                is_damaged=is_damaged,
+            )
+            for size, count in counts.items()
+            if count
+            for is_damaged in (False, True)
+        ]
+        # Loops are compiled once.
+        warm = Batch(exposed=(exposed[0],), is_damaged=False)
+        programs()[OURS](warm, Path(scratch), given.threads)
+        runs = []
+        for batch in batches:
+            with console.status(f"{batch.size}, is_damaged={batch.is_damaged}"):
+                runs.append(_run(batch, given.threads))
     if given.json:
-        each = [asdict(one) for one in compared]
-        print(json.dumps({"start": asdict(start), "movies": each}))
+        print(json.dumps([asdict(one) for one in runs]))
         return
-    _print(compared, start)
+    _print(runs)
 
 
 def _arguments() -> argparse.Namespace:
@@ -106,82 +121,92 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _compare(exposed: Exposed, is_damaged: bool, threads: int) -> Compared:
-    movie, truth = exposed.movie(is_damaged=is_damaged), Truth.read(exposed)
-    movie.read_bytes()  # Both find it in the system's cache.
-    results = {}
-    for name, correct in programs().items():
-        with tempfile.TemporaryDirectory(prefix="icestream-motion-") as scratch:
-            made = correct(exposed, movie, Path(scratch), threads)
-            found = found_motion(made.star, truth)
-            image = made.weighted if is_damaged else made.plain
-            mean = found.mean(0) if made.is_as_in_first_frame else 0 * found[0]
-            results[name] = Result(
-                usage=made.usage,
-                rmsd_angst=motion_error_angst(found, truth),
-                frc=image_frc(image, mean, truth),
-            )
+def _run(batch: Batch, threads: int) -> Run:
+    for movie in batch.movies:
+        movie.read_bytes()  # Both find it in the system's cache.
+    with tempfile.TemporaryDirectory(prefix="icestream-motion-") as scratch:
+        usage, made = {}, {}
+        for name, correct in programs().items():
+            folder = Path(scratch) / name
+            folder.mkdir()
+            usage[name], made[name] = correct(batch, folder, threads)
+        by_movie = [
+            dict(zip(made, one, strict=True))
+            for one in zip(*made.values(), strict=True)
+        ]
+        return Run(
+            size=batch.size,
+            is_damaged=batch.is_damaged,
+            start=start_icestream(batch, Path(scratch)),
+            usage=usage,
+            movies=[
+                _compare(one, batch.is_damaged, images)
+                for one, images in zip(batch.exposed, by_movie, strict=True)
+            ],
+        )
+
+
+def _compare(
+    exposed: Exposed, is_damaged: bool, made: Mapping[str, Corrected]
+) -> Compared:
+    truth, results = Truth.read(exposed), {}
+    for name, one in made.items():
+        found = found_motion(one.star, truth)
+        image = one.weighted if is_damaged else one.plain
+        mean = found.mean(0) if one.is_as_in_first_frame else 0 * found[0]
+        results[name] = Result(
+            rmsd_angst=motion_error_angst(found, truth),
+            frc=image_frc(image, mean, truth),
+        )
     still = truth.still_damaged if is_damaged else truth.still
     return Compared(
-        size=exposed.size,
         number=exposed.number,
-        is_damaged=is_damaged,
         still_frc=still_frc(still, truth),
         uncorrected_rmsd_angst=motion_error_angst(np.zeros_like(found), truth),
         by_program=results,
     )
 
 
-def _print(compared: Sequence[Compared], start: Usage) -> None:
+def _print(runs: Sequence[Run]) -> None:
     console = Console()
-    by_size = defaultdict(list)
-    for one in compared:
-        by_size[one.size].append(one)
-    for size, movies in by_size.items():
-        console.print(_cost_table(size, movies))
-        console.print(_motion_table(size, movies))
-        for is_damaged in (False, True):
-            console.print(
-                _frc_table(
-                    size, [one for one in movies if one.is_damaged == is_damaged]
-                )
-            )
-    console.print(
-        f"Of each time of {OURS}, its start takes {start.wall_s:.1f} s "
-        f"({start.cpu_s:.1f} CPU-s)."
-    )
+    for run in runs:
+        console.rule(f"{run.size}, {'with' if run.is_damaged else 'without'} damage")
+        console.print(_cost_table(run))
+        console.print(_motion_table(run.movies))
+        console.print(_frc_table(run.movies))
 
 
-def _cost_table(size: Size, movies: Sequence[Compared]) -> Table:
-    """Medians a movie, the largest peak, and ratios of those."""
+def _cost_table(run: Run) -> Table:
+    """Time over movies, the peak, and ratios of those."""
+    count = len(run.movies)
     table = Table("program", "wall (s)", "CPU (s)", "peak (GiB)")
-    table.title = f"{size}: {len(movies)} movies, one process each"
-    costs = {}
-    for name in movies[0].by_program:
-        usages = [one.by_program[name].usage for one in movies]
-        costs[name] = (
-            float(np.median([one.wall_s for one in usages])),
-            float(np.median([one.cpu_s for one in usages])),
-            max(one.peak_gib for one in usages),
-        )
-        table.add_row(name, *(f"{value:.2f}" for value in costs[name]))
+    table.title = f"A movie, of {count} in one process"
+    costs = {
+        name: (one.wall_s / count, one.cpu_s / count, one.peak_gib)
+        for name, one in run.usage.items()
+    }
+    for name, cost in costs.items():
+        table.add_row(name, *(f"{value:.2f}" for value in cost))
     if THEIRS in costs:
         ratios = zip(costs[THEIRS], costs[OURS], strict=True)
         table.add_row(f"{THEIRS} / {OURS}", *(f"{a / b:.2f}" for a, b in ratios))
+    table.caption = (
+        f"The start of {OURS} took {run.start.wall_s:.1f} s, {run.start.cpu_s:.1f} "
+        "CPU-s in all."
+    )
     return table
 
 
-def _motion_table(size: Size, movies: Sequence[Compared]) -> Table:
+def _motion_table(movies: Sequence[Compared]) -> Table:
     """Errors of each movie, their medians, and paired differences."""
     names = list(movies[0].by_program)
-    table = Table("movie", "as it was", *names, title=f"{size}: motion, RMSD (Å)")
+    table = Table("movie", "as it was", *names, title="Motion, RMSD (Å)")
     rows = [
         (one.uncorrected_rmsd_angst, *(one.by_program[n].rmsd_angst for n in names))
         for one in movies
     ]
     for one, row in zip(movies, rows, strict=True):
-        damage = "damaged" if one.is_damaged else "plain"
-        table.add_row(f"{one.number} {damage}", *(f"{value:.3f}" for value in row))
+        table.add_row(str(one.number), *(f"{value:.3f}" for value in row))
     table.add_section()
     table.add_row("median", *(f"{value:.3f}" for value in np.median(rows, axis=0)))
     if THEIRS in names:
@@ -190,11 +215,10 @@ def _motion_table(size: Size, movies: Sequence[Compared]) -> Table:
     return table
 
 
-def _frc_table(size: Size, movies: Sequence[Compared]) -> Table:
-    """Means over movies of the same kind, and paired differences."""
+def _frc_table(movies: Sequence[Compared]) -> Table:
+    """Means over movies, and paired differences."""
     names = list(movies[0].by_program)
-    what = "dose-weighted, damaged" if movies[0].is_damaged else "plain, undamaged"
-    table = Table("band (Å)", "motionless", *names, title=f"{size}: FRC, {what}")
+    table = Table("band (Å)", "motionless", *names, title="FRC with the truth")
     has_both = THEIRS in names
     if has_both:
         table.add_column(f"{OURS} - {THEIRS}")

@@ -1,4 +1,4 @@
-"""icestream and RELION, each a process of its own on one movie."""
+"""icestream and RELION, each one process for all movies of a kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from icestream.domain import AcquisitionSetup, OpticsGroup
 from icestream.io import write_star
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from icestream.simulate.exposure import Recipe
-    from moving.movies import Exposed
+    from moving.movies import Exposed, Size
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _ICESTREAM = Path(sys.executable).with_name("icestream")
@@ -45,70 +45,90 @@ class Corrected:
     Content lies in its images where it is in frame 0, or on the mean over time.
     """
 
-    usage: Usage
     plain: Path
     weighted: Path
     star: Path
     is_as_in_first_frame: bool
 
 
-def programs() -> dict[str, Callable[[Exposed, Path, Path, int], Corrected]]:
+Program: TypeAlias = "Callable[[Batch, Path, int], tuple[Usage, list[Corrected]]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Movies of one kind, which a program corrects in one process."""
+
+    exposed: tuple[Exposed, ...]
+    is_damaged: bool
+
+    @property
+    def size(self) -> Size:
+        """Of all of them."""
+        return self.exposed[0].size
+
+    @property
+    def movies(self) -> list[Path]:
+        """Their files."""
+        return [one.movie(is_damaged=self.is_damaged) for one in self.exposed]
+
+
+def programs() -> dict[str, Program]:
     """Return the programs that are there, by name."""
-    found: dict[str, Callable[[Exposed, Path, Path, int], Corrected]] = {
-        "icestream": run_icestream
-    }
+    found: dict[str, Program] = {"icestream": run_icestream}
     if shutil.which(_RELION):
         found["RELION"] = run_relion
     return found
 
 
 def run_icestream(
-    exposed: Exposed, movie: Path, folder: Path, threads: int
-) -> Corrected:
-    """Correct a movie; also writes a spectrum and a thumbnail."""
-    usage = _run(_icestream_command(exposed, movie, folder, threads), folder)
-    stem = folder / movie.stem
-    return Corrected(
-        usage=usage,
-        plain=stem.with_name(f"{movie.stem}_noDW.mrc"),
-        weighted=stem.with_suffix(".mrc"),
-        star=stem.with_suffix(".star"),
-        is_as_in_first_frame=False,
-    )
+    batch: Batch, folder: Path, threads: int
+) -> tuple[Usage, list[Corrected]]:
+    """Correct movies; also writes a spectrum and a thumbnail of each."""
+    usage = _run(_icestream_command(batch, folder, threads), folder)
+    stems = [folder / movie.stem for movie in batch.movies]
+    return usage, [
+        Corrected(
+            plain=stem.with_name(f"{stem.name}_noDW.mrc"),
+            weighted=stem.with_suffix(".mrc"),
+            star=stem.with_suffix(".star"),
+            is_as_in_first_frame=False,
+        )
+        for stem in stems
+    ]
 
 
-def start_icestream(exposed: Exposed, movie: Path, folder: Path) -> Usage:
-    """Start, read the movie's header and end: what each process spends on itself."""
-    command = _icestream_command(exposed, movie, folder, 1)
-    return _run([*command, "--dry-run"], folder)
+def start_icestream(batch: Batch, folder: Path) -> Usage:
+    """Start, read the movies' headers and end: what a process spends on itself."""
+    return _run([*_icestream_command(batch, folder, 1), "--dry-run"], folder)
 
 
-def _icestream_command(
-    exposed: Exposed, movie: Path, folder: Path, threads: int
-) -> list[str]:
-    recipe = recipe_of(exposed.size)
+def _icestream_command(batch: Batch, folder: Path, threads: int) -> list[str]:
+    recipe = recipe_of(batch.size)
     return [
-        *(str(_ICESTREAM), "motion", str(movie), "--out", str(folder)),
+        *(str(_ICESTREAM), "motion", *map(str, batch.movies), "--out", str(folder)),
         *("--pixel-size-angst", f"{recipe.pixel_size_angst:g}"),
         *("--voltage-kv", f"{recipe.microscope.voltage_kv:g}"),
         *("--dose-e-per-angst2", f"{recipe.dose_e_per_angst2:g}"),
-        *("--gain", str(exposed.gain), "--threads", str(threads)),
+        *("--gain", str(batch.exposed[0].gain), "--threads", str(threads)),
         *("--keep-plain", "--number-format", "float32"),
     ]
 
 
-def run_relion(exposed: Exposed, movie: Path, folder: Path, threads: int) -> Corrected:
-    """Correct a movie by RELION's own algorithm."""
-    recipe = recipe_of(exposed.size)
-    (folder / "movie.tiff").symlink_to(movie.absolute())
-    (folder / "gain.mrc").symlink_to(exposed.gain.absolute())
+def run_relion(
+    batch: Batch, folder: Path, threads: int
+) -> tuple[Usage, list[Corrected]]:
+    """Correct movies by RELION's own algorithm."""
+    recipe = recipe_of(batch.size)
+    for movie in batch.movies:
+        (folder / movie.name).symlink_to(movie.absolute())
+    (folder / "gain.mrc").symlink_to(batch.exposed[0].gain.absolute())
     write_star(
         folder / "movies.star",
         {
             "optics": micrograph_optics_columns([_optics(recipe)]),
             "movies": {
-                "rlnMicrographMovieName": ["movie.tiff"],
-                "rlnOpticsGroup": [1],
+                "rlnMicrographMovieName": [movie.name for movie in batch.movies],
+                "rlnOpticsGroup": [1 for _ in batch.movies],
             },
         },
     )
@@ -117,14 +137,16 @@ def run_relion(exposed: Exposed, movie: Path, folder: Path, threads: int) -> Cor
     command += ["--dose_weighting", "--save_noDW", "--gainref", "gain.mrc"]
     command += ["--dose_per_frame", f"{recipe.frame_dose_e_per_angst2:.6f}"]
     usage = _run([*command, "--j", str(threads)], folder)
-    output = folder / "corrected"
-    return Corrected(
-        usage=usage,
-        plain=output / "movie_noDW.mrc",
-        weighted=output / "movie.mrc",
-        star=output / "movie.star",
-        is_as_in_first_frame=True,
-    )
+    stems = [folder / "corrected" / movie.stem for movie in batch.movies]
+    return usage, [
+        Corrected(
+            plain=stem.with_name(f"{stem.name}_noDW.mrc"),
+            weighted=stem.with_suffix(".mrc"),
+            star=stem.with_suffix(".star"),
+            is_as_in_first_frame=True,
+        )
+        for stem in stems
+    ]
 
 
 def _optics(recipe: Recipe) -> OpticsGroup:
