@@ -12,11 +12,12 @@ from icestream.app.session import Session
 from icestream.cli.arguments import Json, SessionDir
 from icestream.cli.output import print_json, stdout
 from icestream.cli.score_tables import print_score
-from icestream.domain import Coordinates
+from icestream.domain import Coordinates, MovieMotion
 from icestream.domain.errors import BadSettings
+from icestream.io.relion_motion import read_relion_motion
 from icestream.report import read_results
 from icestream.report.results import ExposureResult, SessionResults, Standing
-from icestream.simulate.score import Found, Score, score_acquisition
+from icestream.simulate.score import Found, FoundMotion, Score, score_acquisition
 from icestream.simulate.score.values import Outcome
 from icestream.simulate.truth import TRUTH_NAME, read_truth
 from icestream.streaming.control import ServiceState
@@ -85,7 +86,7 @@ def score_session(session: Session, truth_path: Path) -> Score:
     truth = read_truth(truth_path)
     reader = session.read()
     try:
-        found = _found(reader, session.plan)
+        found = _found(reader, session)
     finally:
         reader.close()
     root = truth_path.resolve().parent.as_posix()
@@ -99,9 +100,11 @@ def score_session(session: Session, truth_path: Path) -> Score:
     return score
 
 
-def _found(reader: LedgerReader, plan: Plan) -> list[Found]:
+def _found(reader: LedgerReader, session: Session) -> list[Found]:
+    plan = session.plan
     results = read_results(reader, plan)
     picks = _picks(reader, plan, results)
+    motions = _motions(reader, session, results)
     return [
         Found(
             key=one.key,
@@ -116,6 +119,7 @@ def _found(reader: LedgerReader, plan: Plan) -> list[Found]:
             if one.micrograph
             else None,
             voltage_kv=plan.runs[one.source].acquisition.get("voltage_kv"),
+            motion=motions.get(one.key),
         )
         for one in results.exposures
     ]
@@ -129,6 +133,31 @@ def _picks(
         return {}
     records = reader.records(port.run, port.output)
     return {key: decode(one, Coordinates) for key, one in records.items()}
+
+
+def _motions(
+    reader: LedgerReader, session: Session, results: SessionResults
+) -> Mapping[str, FoundMotion]:
+    port = results.roles.motion
+    if port is None:
+        return {}
+    records = reader.records(port.run, port.output)
+    return {
+        key: _motion(session.folder, decode(one, MovieMotion))
+        for key, one in records.items()
+    }
+
+
+def _motion(folder: Path, motion: MovieMotion) -> FoundMotion:
+    star = read_relion_motion(folder / motion.star)
+    return FoundMotion(
+        field=star.field,
+        first_frame=star.first_frame,
+        frame_count=star.frame_count or star.field.frame_count,
+        error_angst=motion.error_angst,
+        is_upside_down=Path(motion.movie).suffix.lower() in (".tif", ".tiff"),
+        is_as_in_first_frame=motion.is_as_in_first_frame,
+    )
 
 
 def _outcome(exposure: ExposureResult) -> Outcome:

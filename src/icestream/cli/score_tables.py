@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from icestream.simulate.score import (
         CtfScore,
         ItemScore,
+        MotionScore,
         PickScore,
         Score,
         Spread,
@@ -65,6 +66,8 @@ def _remarks(score: Score) -> Iterator[str]:
 
 def _sections(score: Score) -> Iterator[Table]:
     yield _items(score.items)
+    if score.motion is not None:
+        yield _motion(score.motion)
     if score.ctf_all is not None:
         yield _ctf(score.ctf_good, score.ctf_all)
     if score.picking_all is not None:
@@ -99,6 +102,20 @@ def _items(items: ItemScore) -> Table:
         if len(names) > _NAMES_SHOWN:
             shown.append("...")
         table.add_row(label, f"{len(names):,}", ", ".join(shown))
+    return table
+
+
+def _motion(motion: MotionScore) -> Table:
+    table = _section("Motion", "all exposures")
+    table.add_row("movies", f"{motion.movies:,}")
+    table.add_row("parts move by themselves", _of(motion.with_parts, motion.movies))
+    for label, spread in (
+        ("error *, Å", motion.error_angst),
+        ("error of the whole alone *, Å", motion.whole_error_angst),
+        ("without correction *, Å", motion.uncorrected_angst),
+    ):
+        table.add_row(label, _spread(spread, ".2f"))
+    table.add_row("error / foretold error", _number(motion.pull_rms))
     return table
 
 

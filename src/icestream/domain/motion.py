@@ -106,6 +106,9 @@ class MovieMotion:
         the gain, over that of one frame's noise.
     gain_correlation
         Of the pattern of the gain with that of the counts; ``None`` without a gain.
+    is_as_in_first_frame
+        Whether content lies in the image where the first frame that is used has it, as
+        RELION wants it, and not on the mean over time.
     left_over_frame_count
         Raw frames at the end that fill no fraction and were dropped.
     notice
@@ -129,5 +132,6 @@ class MovieMotion:
     local_gain: float | None = None
     still_fraction: float | None = None
     gain_correlation: float | None = None
+    is_as_in_first_frame: bool = False
     left_over_frame_count: int = 0
     notice: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -163,7 +164,10 @@ def _correct(
     image = write_images({".mrc": weighted, "_noDW.mrc": plain}, plan, files)
     found = done.motion
     star = relion_motion(plan, found.field, image, hot_px=found.hot_px)
-    return CorrectedMovie(image=image, motion=record_motion(plan, star, files, fit))
+    motion = record_motion(plan, star, files, fit)
+    return CorrectedMovie(
+        image=image, motion=replace(motion, is_as_in_first_frame=True)
+    )
 
 
 def _run(

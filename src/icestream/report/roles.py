@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from icestream.domain import Coordinates, Ctf, Micrograph, Particles
+from icestream.domain import Coordinates, Ctf, Micrograph, MovieMotion, Particles
 from icestream.streaming.workflow import Port, Shape
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Roles:
     ----------
     sources, per_item, gates, aggregates
         Names of runs, upstream first.
-    micrograph, ctf, coordinates, particles
+    micrograph, motion, ctf, coordinates, particles
         Where each kind comes from; ``None`` where no run makes it.
     """
 
@@ -34,6 +34,7 @@ class Roles:
     gates: tuple[str, ...]
     aggregates: tuple[str, ...]
     micrograph: Port | None
+    motion: Port | None
     ctf: Port | None
     coordinates: Port | None
     particles: Port | None
@@ -47,6 +48,7 @@ class Roles:
             gates=_named(plan, Shape.GATE),
             aggregates=_named(plan, Shape.AGGREGATE),
             micrograph=_maker(plan, Micrograph),
+            motion=_maker(plan, MovieMotion),
             ctf=_maker(plan, Ctf),
             coordinates=_maker(plan, Coordinates),
             particles=_maker(plan, Particles),

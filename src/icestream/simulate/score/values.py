@@ -10,13 +10,39 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from icestream.domain import Coordinates, Ctf
+    from icestream.domain import Coordinates, Ctf, MotionField
     from icestream.simulate.truth import ExposureTruth
 
-__all__ = ["Found", "Outcome", "Pair", "Spread", "rms"]
+__all__ = ["Found", "FoundMotion", "Outcome", "Pair", "Spread", "rms"]
 
 Outcome: TypeAlias = Literal["accepted", "rejected", "failed", "undecided"]
 """Where a session leaves an exposure; skipped and unfinished ones are undecided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FoundMotion:
+    """How a session says that a movie moved, and how its image lies.
+
+    Parameters
+    ----------
+    field
+        Of the frames that were used, rows as in the image.
+    first_frame, frame_count
+        Number of the first of them, from 1, and how many the whole movie has.
+    error_angst
+        As the session foretells it; ``None`` where it does not.
+    is_upside_down
+        Whether the image's rows begin with the last one of the movie.
+    is_as_in_first_frame
+        Whether content lies where the first of these frames has it, not on the mean.
+    """
+
+    field: MotionField
+    first_frame: int
+    frame_count: int
+    error_angst: float | None
+    is_upside_down: bool
+    is_as_in_first_frame: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,6 +64,8 @@ class Found:
         the camera's own.
     voltage_kv
         What the session takes it for, kV; ``None`` where it does not say.
+    motion
+        Of a movie; ``None`` where the image came as it is.
     """
 
     key: str
@@ -48,6 +76,7 @@ class Found:
     shape: tuple[int, int] | None = None
     pixel_size_angst: float | None = None
     voltage_kv: float | None = None
+    motion: FoundMotion | None = None
 
     @property
     def was_processed(self) -> bool:

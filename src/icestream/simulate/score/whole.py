@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from icestream.simulate.score.corrected import as_in_image
 from icestream.simulate.score.ctf import CtfScore, score_ctf
 from icestream.simulate.score.identity import count_by_name, find_unlike
 from icestream.simulate.score.items import ItemScore, pair_up
+from icestream.simulate.score.motion import MotionScore, score_motion
 from icestream.simulate.score.picking import (
     BlankScore,
     PickScore,
@@ -43,6 +45,8 @@ class Score:
         Exposures whose pixel size, shape or voltage the session takes for another.
     items
         Whether every exposure is there, once.
+    motion
+        Of all movies with a sound file.
     ctf_good, ctf_all
         Fits of the exposures without a defect, and of all with a sound file.
     picking_good, picking_all
@@ -58,6 +62,7 @@ class Score:
     by_name: int
     unlike: tuple[str, ...]
     items: ItemScore
+    motion: MotionScore | None
     ctf_good: CtfScore | None
     ctf_all: CtfScore | None
     picking_good: PickScore | None
@@ -99,6 +104,7 @@ def score_acquisition(
     """
     view = View.of(truth.about)
     items, pairs = pair_up(truth.exposures, found, root=root, goes_on=goes_on)
+    pairs = [as_in_image(one, view.shape) for one in pairs]
     good = [one for one in pairs if one.truth.defect is None]
     return Score(
         known=len(truth.exposures),
@@ -106,6 +112,7 @@ def score_acquisition(
         by_name=count_by_name(pairs, root=root),
         unlike=find_unlike(pairs, view.shape),
         items=items,
+        motion=score_motion(pairs),
         ctf_good=score_ctf(good),
         ctf_all=score_ctf(pairs),
         picking_good=score_picking(good, view),
