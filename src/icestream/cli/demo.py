@@ -1,4 +1,4 @@
-"""A small session from end to end, with real micrographs or simulated ones."""
+"""A small session from end to end, with simulated movies or real micrographs."""
 
 import shutil
 import threading
@@ -53,16 +53,17 @@ def demo_command(
     ] = Path("demo"),
     movies: Annotated[
         int, typer.Option(min=1, help="How many exposures, where simulated.")
-    ] = 16,
+    ] = 12,
     rate: Annotated[
         float, typer.Option(min=1, help="Exposures an hour that arrive.")
     ] = 3_600.0,
 ) -> None:
     """Show a small session from end to end.
 
-    Micrographs, simulated with known truth or real ones, arrive in watched folders, one
-    a second, while a session imports, fits, judges, picks and extracts them. It ends
-    with what was found beside what is known, and with the report's path.
+    Movies, simulated with known truth, arrive in a watched folder, one a second, while
+    a session corrects their motion, fits, judges, picks and extracts. It ends with what
+    was found beside what is known, and with the report's path. Real micrographs can
+    stand in their place.
     """
     folder = keep.absolute()
     real = [] if data is None else find_material(data)
@@ -164,7 +165,9 @@ def _create(folder: Path, materials: Sequence[Material]) -> Session:
         ]
         changes.append(f"sources.{name}.folder={folder / 'watched' / name}")
         changes.append(f"sources.{name}.poll_s=0.5")
-    return create_session(folder / _SESSION, template="micrographs", changes=changes)
+    return create_session(
+        folder / _SESSION, template=materials[0].template, changes=changes
+    )
 
 
 class _Microscope:

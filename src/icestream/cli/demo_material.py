@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Material", "Truth", "find_material", "simulate_material"]
 
 _APOFERRITIN = "apoferritin_10146"
-_DEFECT_SHARE, _SEED = 0.25, 9  # so that some of the first exposures are bad
+_FRAMES = 16
+_DEFECT_SHARE, _SEED = 0.25, 7  # so that some of the first exposures are bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class Material:
     ----------
     setup
         Its name is the source's.
+    template
+        The workflow that begins with such files.
     files
         In the order of their arrival.
     truth
@@ -49,6 +52,7 @@ class Material:
 
     setup: AcquisitionSetup
     files: Sequence[Path]
+    template: str = "micrographs"
     truth: Mapping[str, Truth] = field(default_factory=dict)
     ctf_known_from: str = ""
     picks_known_from: str = ""
@@ -67,25 +71,32 @@ def find_material(data: Path) -> list[Material]:
     if not apoferritin or not k2.exists():
         raise BadSettings(
             f"{data} lacks {_APOFERRITIN}/*bin_avg.png or fullsize/fei-extended.mrc.",
-            hint="Leave --data out: micrographs are simulated then.",
+            hint="Leave --data out: movies are simulated then.",
         )
     return [_apoferritin(apoferritin), _k2(k2)]
 
 
 def simulate_material(folder: Path, *, count: int) -> Material:
-    """Simulate an acquisition in a folder, with a bar."""
+    """Simulate an acquisition of movies in a folder, with a bar."""
     from icestream.cli.output import progress_bar
     from icestream.cli.simulate import usual_workers
     from icestream.simulate import simulate_acquisition, usual_acquisition
+    from icestream.simulate.outputs import GAIN_NAMES
 
-    bar, task = progress_bar("Simulating micrographs", count, has_begun=False)
+    bar, task = progress_bar("Simulating movies", count, has_begun=False)
 
     def delivered(_: Path) -> None:
         bar.start_task(task)
         bar.update(task, advance=1)
 
     with bar:
-        acquisition = usual_acquisition(count, defect_share=_DEFECT_SHARE, seed=_SEED)
+        acquisition = usual_acquisition(
+            count,
+            output="tiff",
+            frame_count=_FRAMES,
+            defect_share=_DEFECT_SHARE,
+            seed=_SEED,
+        )
         files = simulate_acquisition(
             folder,
             acquisition,
@@ -100,8 +111,11 @@ def simulate_material(folder: Path, *, count: int) -> Material:
             voltage_kv=recipe.microscope.voltage_kv,
             spherical_aberration_mm=recipe.microscope.spherical_aberration_mm,
             amplitude_contrast=recipe.microscope.amplitude_contrast,
+            dose_e_per_angst2=recipe.dose_e_per_angst2,
+            gain=str(folder / GAIN_NAMES["tiff"]),
         ),
         files=files,
+        template="movies",
     )
 
 
