@@ -90,9 +90,14 @@ class Resources:
 
 
 class Keep(StrEnum):
-    """How long a product's file is kept."""
+    """How long a product's file is kept.
+
+    ``UNTIL_STALE`` is for aggregates: until a later update's state and snapshot name
+    it no more.
+    """
 
     KEEP = "keep"
+    UNTIL_STALE = "until_stale"
     CACHE = "cache"
 
 
@@ -130,7 +135,7 @@ class Context:
     Parameters
     ----------
     key
-        The exposure that is processed.
+        The exposure that is processed; empty for an aggregate's update.
     acquisition
         The declared acquisition fields of this exposure.
     session_folder
@@ -307,7 +312,9 @@ class Aggregate(Protocol[P], Generic[P, S]):
     """Follows one output from change to change and publishes snapshots.
 
     The state is checkpointed with its place in the output's log: each change is
-    counted exactly once. ``outputs`` names the one snapshot.
+    counted exactly once. What is too large for it goes to products that the state
+    names. Where it has ``notices``, a tuple of texts, people are told those that the
+    state before did not have. ``outputs`` names the one snapshot.
     """
 
     @abstractmethod
@@ -315,7 +322,13 @@ class Aggregate(Protocol[P], Generic[P, S]):
         """Return the state before the first change: a dataclass like an item."""
 
     @abstractmethod
-    def update(self, state: S, added: Sequence[Item], withdrawn: Sequence[Item]) -> S:
+    def update(
+        self,
+        context: Context,
+        state: S,
+        added: Sequence[Item],
+        withdrawn: Sequence[Item],
+    ) -> S:
         """Return the state with some items added and others taken out again."""
 
     @abstractmethod

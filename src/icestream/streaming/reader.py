@@ -22,7 +22,7 @@ from icestream.streaming.answers import (
     Trouble,
 )
 from icestream.streaming.database import connect_to_read, in_our_words
-from icestream.streaming.ledger import task_from_row
+from icestream.streaming.task_rows import task_from_row
 from icestream.streaming.protocol import SightingState
 from icestream.streaming.records import Record
 from icestream.streaming.tasks import TERMINAL, State

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from icestream.domain.errors import BadSettings, InternalError, SessionError
 from icestream.streaming import events as ev
 from icestream.streaming.dispatch import Dispatcher
-from icestream.streaming.execution import STATE, Outcome
+from icestream.streaming.execution import Outcome
 from icestream.streaming.feed import Feed, Sightings
 from icestream.streaming.leftovers import sweep_leftovers
 from icestream.streaming.outages import Outages
@@ -25,7 +25,8 @@ from icestream.streaming.recorder import Limits, Recorder
 from icestream.streaming.records import decode, encode
 from icestream.streaming.state import SESSION
 from icestream.streaming.tasks import State
-from icestream.streaming.workflow import Port, Shape, item_id
+from icestream.streaming.updates import store_update
+from icestream.streaming.workflow import Port, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -106,6 +107,7 @@ class Service:
         self._finishing = False
         self._quiet: set[str] = set()
         self._outages = Outages(plan)
+        self._stale: list[str] = []
         self._stop_at: float | None = None
         self._next_check = 0.0
 
@@ -269,6 +271,15 @@ class Service:
             self._executor.submit(slot, bundle)
         for reply in replies:
             reply()
+        self._remove_stale()
+
+    def _remove_stale(self) -> None:
+        """Remove the files that are stored to be no longer needed."""
+        for path in self._stale:
+            # What cannot be removed is only in the way.
+            with contextlib.suppress(OSError):
+                (self._folder / path).unlink(missing_ok=True)
+        self._stale.clear()
 
     def _receive(self) -> list[_Message]:
         due = self.scheduler.next_due()
@@ -312,16 +323,8 @@ class Service:
         run, identity = outcome.task.run, outcome.task.content_key
         if cursor is None:
             raise InternalError(f"An update of {run!r} came back that was never sent.")
-        outputs = dict(outcome.outputs)
-        state = outputs.pop(STATE)
         if identity == self.scheduler.board.runs[run].identity:
-            transaction.set_checkpoint(
-                run, identity=identity, cursor=cursor, state=state
-            )
-            content = _hash(run, identity, str(cursor))
-            transaction.add_records(content, outputs)
-            (output,) = outputs
-            transaction.add_snapshot(run, cursor=cursor, item=item_id(content, output))
+            self._stale += store_update(transaction, outcome, cursor=cursor)
         self._recorder.apply(transaction, ev.Updated(run, identity, cursor))
 
     def _take_sightings(self, transaction: Transaction, message: Sightings) -> None:
