@@ -30,8 +30,8 @@ class AcquisitionSetup:
     dose_before_e_per_angst2
         That the specimen has had before, e/Å2.
     gain
-        Absolute path of the gain reference of its movies; none where they are
-        corrected already.
+        Absolute path of the gain reference of its movies, of a folder of several, or a
+        pattern with ``*``; none where they are corrected already.
     gain_mirror, gain_turn_deg, gain_divides
         What to do to the gain first: reverse its columns, then turn it by 0, 90, 180 or
         270 degrees; and whether counts are to be divided by it. The movies say if that

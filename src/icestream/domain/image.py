@@ -21,6 +21,9 @@ class RawFile:
         Hash of path, size, mtime and the first and last MiB.
     setup
         Name of the acquisition setup that its source declares.
+    gain, gain_fingerprint
+        Absolute path of the gain reference that its source has found for it, and a hash
+        of its size and its first and last MiB; none where there is no gain.
     """
 
     path: str
@@ -28,6 +31,8 @@ class RawFile:
     mtime_ns: int
     fingerprint: str
     setup: str
+    gain: str | None = None
+    gain_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,11 @@ class Movie:
         Of the whole movie, e/Å2; ``None`` where it is not known.
     setup
         Name of its acquisition setup.
+    gain, gain_fingerprint
+        Absolute path of its gain reference, and a hash of what is in it (empty where
+        its source has not looked); none where it is corrected already.
+    gain_mirror, gain_turn_deg, gain_divides
+        What to do to the gain first, as in `AcquisitionSetup`.
     notice
         What people should know of it, in plain words; empty where there is nothing.
     """
@@ -64,6 +74,11 @@ class Movie:
     dose_e_per_angst2: float | None
     dose_origin: str
     setup: str
+    gain: str | None = None
+    gain_fingerprint: str = ""
+    gain_mirror: bool = False
+    gain_turn_deg: int = 0
+    gain_divides: bool = False
     notice: str = ""
 
 

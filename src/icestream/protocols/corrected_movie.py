@@ -12,6 +12,7 @@ from icestream.domain import AcquisitionSetup, Micrograph, MovieMotion
 from icestream.engines.ctf import power_spectra
 from icestream.io import THUMBNAIL_SUFFIX, write_mrc, write_thumbnail
 from icestream.io.relion_motion import RelionMotion, write_relion_motion
+from icestream.protocols.gain_shelf import require_same_gain
 from icestream.protocols.movie_plan import SPECTRUM_PX
 from icestream.streaming.protocol import Keep
 
@@ -42,10 +43,6 @@ READS = (
     "pixel_size_angst",
     "voltage_kv",
     "dose_before_e_per_angst2",
-    "gain",
-    "gain_mirror",
-    "gain_turn_deg",
-    "gain_divides",
     "defects",
     "setup",
 )
@@ -110,18 +107,25 @@ def correct_item(
     -------
     Mapping
         ``micrograph`` and ``motion``, under their names in the session.
+
+    Raises
+    ------
+    UnreadableFile, IncompleteFile
+        The gain is not there, or another one than the movie was bound to.
     """
     fields = context.acquisition
+    if movie.gain is not None and movie.gain_fingerprint:
+        require_same_gain(movie.gain, movie.gain_fingerprint)
     setup = AcquisitionSetup(
         name=fields.setup,
         pixel_size_angst=movie.pixel_size_angst,
         voltage_kv=fields.voltage_kv,
         dose_e_per_angst2=movie.dose_e_per_angst2,
         dose_before_e_per_angst2=fields.dose_before_e_per_angst2,
-        gain=fields.gain,
-        gain_mirror=fields.gain_mirror,
-        gain_turn_deg=fields.gain_turn_deg,
-        gain_divides=fields.gain_divides,
+        gain=movie.gain,
+        gain_mirror=movie.gain_mirror,
+        gain_turn_deg=movie.gain_turn_deg,
+        gain_divides=movie.gain_divides,
         defects=fields.defects,
     )
     products = {ending: context.product(ending) for ending in endings}

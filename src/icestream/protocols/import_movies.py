@@ -41,14 +41,23 @@ class ImportMovies(PerItem[ImportMoviesParams]):
 
     No pixel is decoded. The pixel size is that of the acquisition setup; what the
     metadata say of it is compared. The dose is the setup's, else the metadata's; where
-    neither knows it, the movie has none and gets no dose weights.
+    neither knows it, the movie has none and gets no dose weights. The gain is the one
+    that the source has found for it.
     """
 
     name: ClassVar = "import_movies"
     Params: ClassVar = ImportMoviesParams
     inputs: ClassVar = {"file": Input(kind=RawFile)}
     outputs: ClassVar = {"movie": Movie, "exposure": ExposureMetadata}
-    reads: ClassVar = ("pixel_size_angst", "dose_e_per_angst2", "setup")
+    reads: ClassVar = (
+        "pixel_size_angst",
+        "dose_e_per_angst2",
+        "gain",
+        "gain_mirror",
+        "gain_turn_deg",
+        "gain_divides",
+        "setup",
+    )
 
     def process(
         self, context: Context, /, *, file: RawFile
@@ -87,6 +96,11 @@ class ImportMovies(PerItem[ImportMoviesParams]):
             dose_e_per_angst2=dose.value,
             dose_origin=dose.origin,
             setup=context.acquisition.setup,
+            gain=file.gain or context.acquisition.gain,
+            gain_fingerprint=file.gain_fingerprint,
+            gain_mirror=context.acquisition.gain_mirror,
+            gain_turn_deg=context.acquisition.gain_turn_deg,
+            gain_divides=context.acquisition.gain_divides,
             notice=" ".join(one for one in notices if one),
         )
         return {"movie": movie, "exposure": found.metadata}

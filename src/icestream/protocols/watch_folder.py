@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from icestream.domain import RawFile
 from icestream.io.completeness import check_complete
+from icestream.protocols.gain_shelf import BoundFiles, GainShelf
 from icestream.streaming.folder import FolderRules, FolderWatcher
 from icestream.streaming.hints import ChangeHints
 from icestream.streaming.protocol import Params, Sighting, Source
@@ -48,8 +49,10 @@ class WatchFolderParams(Params):
     )
     gain: str | None = Field(
         default=None,
-        description="Gain reference, absolute: files wait until it is there. That of "
-        "the setup, if not given.",
+        description="Gain reference of the movies, absolute; a folder of several, or a "
+        "pattern with *: of these, the one that fits the frames, and of those that do "
+        "the last before the movie. Movies wait until there is one. That of the setup, "
+        "if not given.",
     )
     renamed_when_complete: bool = Field(
         default=False,
@@ -121,13 +124,23 @@ class WatchFolderParams(Params):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_gains_apart(self) -> Self:
+        if self.gain is not None and Path(self.gain) == Path(self.folder):
+            raise ValueError(
+                "gain is the watched folder: give the gains a folder of their own, or "
+                "a pattern that no movie matches"
+            )
+        return self
+
 
 class WatchFolder(Source[WatchFolderParams]):
     """Take each file of an acquisition folder once it is complete.
 
     The folder is only read: nothing in it is written, renamed, locked or deleted. A
     file's key is its path relative to the folder. `FolderWatcher` says what becomes of
-    rewritten, touched, linked and vanished files.
+    rewritten, touched, linked and vanished files. A movie is taken together with its
+    gain: it comes again when a gain that belongs to it arrives or is replaced.
     """
 
     name: ClassVar[str] = "watch_folder"
@@ -142,6 +155,10 @@ class WatchFolder(Source[WatchFolderParams]):
         hints: ChangeHints | None = None,
     ) -> None:
         super().__init__(params)
+        shelf = None
+        if params.gain is not None:
+            shelf = GainShelf(params.gain, settle_s=params.poll_s / 2, clock=clock)
+        self._gains = BoundFiles(shelf)
         self._watcher = FolderWatcher(
             Path(params.folder),
             setup=params.setup,
@@ -151,7 +168,7 @@ class WatchFolder(Source[WatchFolderParams]):
                 exclude=params.exclude,
                 recursive=params.recursive,
                 companion=params.companion,
-                needs=params.gain,
+                needs=shelf,
                 renamed_when_complete=params.renamed_when_complete,
                 full_listing_every=params.full_listing_every,
                 # Hints may bring two polls close together; half a period between
@@ -169,11 +186,11 @@ class WatchFolder(Source[WatchFolderParams]):
 
     def poll(self) -> Sequence[Sighting]:
         """Return what changed since the last call; trouble is a sighting, no error."""
-        return self._watcher.poll()
+        return self._gains.bind(self._watcher.poll)
 
     def resume(self, seen: Sequence[Sighting]) -> None:
         """Learn what the ledger already knows, before the first poll."""
-        self._watcher.resume(seen)
+        self._watcher.resume(self._gains.resume(seen))
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the next poll: less than the time when something appears."""
@@ -187,4 +204,6 @@ class WatchFolder(Source[WatchFolderParams]):
     def finished(self) -> bool:
         """Whether nothing changed for so long, and nothing waits."""
         limit_s = self.params.close_after_idle_s
-        return limit_s is not None and self._watcher.idle_s >= limit_s
+        if limit_s is None or self._gains.is_waiting:
+            return False
+        return self._watcher.idle_s >= limit_s

@@ -33,8 +33,14 @@ from icestream.streaming.tasks import Change, ChangeKind
 from icestream.streaming.workflow import item_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from collections.abc import Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from icestream.streaming.events import Event
