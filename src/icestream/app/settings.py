@@ -46,8 +46,9 @@ class SourceSettings(BaseModel):
     """One source; what else stands there are its protocol's parameters.
 
     ``setup`` is the name of an acquisition setup: by default the source's own. A
-    protocol that has a parameter of this name gets it too, and so with the setup's
-    ``gain``.
+    protocol that has a parameter of this name gets it too. One that has a parameter
+    ``gain`` gets the setup's and finds each movie's own; then it is no field of the
+    acquisition.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -155,10 +156,10 @@ class Settings(_Strict):
         params = dict(one.model_extra or {})
         if "setup" in protocol.Params.model_fields:
             params["setup"] = setup
-        if "gain" in protocol.Params.model_fields:
-            params.setdefault("gain", self.setups[setup].gain)
         fields = asdict(self.setups[setup])
         fields["setup"] = fields.pop("name")
+        if "gain" in protocol.Params.model_fields:
+            params.setdefault("gain", fields.pop("gain"))
         return Run.of(name, protocol, params=params, acquisition=fields)
 
     def _run(self, name: str, fed: tuple[Port, ...]) -> Run:
