@@ -24,6 +24,7 @@ from icestream.protocols.gain_sample import as_stored, defect_list
 from icestream.simulate.instrument import write_mrc_movie
 from icestream.streaming.execution import STATE, Envelope, TaskId, execute
 from icestream.streaming.records import Record, decode, encode
+from movie_scene import write_movie
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -210,10 +211,15 @@ def test_the_list_of_bad_pixels_is_what_the_sensor_has(
     assert found.bad_pixels[0] <= dead.sum() + len(what.noisy_index) + 2
 
 
-def test_an_estimate_is_used_as_a_gain(tmp_path: Path, follower: Follower) -> None:
+@pytest.mark.parametrize("suffix", [".mrc", ".tif"])
+def test_an_estimate_is_used_as_a_gain(
+    tmp_path: Path, follower: Follower, suffix: str
+) -> None:
     """Of a pattern of 5 %, from 20 movies of 60 counts; more of them make it better."""
     true = (1 / np.random.default_rng(5).normal(1, 0.05, (64, 64))).astype(np.float32)
-    movies = [faint(tmp_path, number, true) for number in range(40)]
+    movies = [faint(tmp_path, number, true, suffix) for number in range(40)]
+    if suffix == ".tif":
+        true = true[::-1]  # a TIFF's last row is row 0
     first = follower.update(movies[:20]).estimate[0]
     assert f"setups.k3.gain={tmp_path / first} to use it." in follower.notices[-1]
     error = read_gain(tmp_path / first).factors / true
@@ -228,7 +234,7 @@ def test_an_estimate_is_used_as_a_gain(tmp_path: Path, follower: Follower) -> No
     assert error.std() == pytest.approx(1 / math.sqrt(60 * count), rel=0.1)
     again = [
         declared(
-            tmp_path / f"{number}.mrc",
+            tmp_path / f"{number}{suffix}",
             tmp_path / found.estimate[0],
             height_px=64,
             width_px=64,
@@ -250,11 +256,12 @@ def test_a_gain_for_eer_is_the_inverse(tmp_path: Path) -> None:
     assert as_stored(factors, is_for_eer=False) is factors
 
 
-def faint(folder: Path, number: int, gain: NDArray[np.float32]) -> Movie:
+def faint(
+    folder: Path, number: int, gain: NDArray[np.float32], suffix: str = ".mrc"
+) -> Movie:
     chance = np.random.default_rng(number)
     frames = chance.poisson(30 / gain, (2, *gain.shape)).astype(np.uint8)
-    path = folder / f"{number}.mrc"
-    write_mrc_movie(path, frames, pixel_size_angst=1.0)
+    path = write_movie(folder / f"{number}{suffix}", frames)
     return declared(path, height_px=gain.shape[0], width_px=gain.shape[1])
 
 
