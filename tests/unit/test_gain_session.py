@@ -12,13 +12,15 @@ import numpy as np
 from icestream.app.run import run_session
 from icestream.app.session import Session, create_session
 from icestream.cli import main
-from icestream.domain import MovieMotion
+from icestream.domain import AcquisitionSetup, MovieMotion, RawFile
 from icestream.io.writing import write_mrc
 from icestream.protocols.follow_gain import GainStandings
 from icestream.streaming import schema
+from icestream.streaming.execution import Fault
 from icestream.streaming.inline import InlineExecutor
-from icestream.streaming.records import decode
+from icestream.streaming.records import decode, encode
 from movie_scene import PIXEL_ANGST, draw_frames, write_movie
+from movie_step import OURS, run_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,3 +177,31 @@ def stop_when_told(service: Service, session: Session) -> None:
         if any("does not lie" in one for one in notices(session)):
             break
     service.stop()
+
+
+def test_a_gain_that_was_replaced_meanwhile_is_not_used(tmp_path: Path) -> None:
+    gain = write_gain(tmp_path / "gain.mrc", true_gain())
+    movie = write_movie(tmp_path / "movie.mrc", draw_frames(frames=3))
+    setup = AcquisitionSetup(
+        name="grid", pixel_size_angst=PIXEL_ANGST, voltage_kv=300.0
+    )
+    file = RawFile(
+        path=str(movie),
+        size_bytes=0,
+        mtime_ns=0,
+        fingerprint="",
+        setup="grid",
+        gain=str(gain),
+        gain_fingerprint="of another one",
+    )
+    imported = run_step(
+        "icestream.protocols.import_movies:ImportMovies",
+        tmp_path,
+        {"file": encode(file)},
+        setup=setup,
+    )
+    movies = {"movie": imported.outputs["movie"]}
+    failure = run_step(OURS, tmp_path, movies, setup=setup).failure
+    assert failure is not None
+    assert failure.fault is Fault.INCOMPLETE, "it is tried again"
+    assert "is not the one that this movie came with" in failure.message

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icestream.domain import RawFile
 from icestream.domain.errors import BadSettings, IncompleteFile, UnreadableFile
@@ -251,3 +253,27 @@ def test_a_gain_that_was_replaced_is_not_used(tmp_path: Path) -> None:
     gain.unlink()
     with pytest.raises(UnreadableFile, match=f"{gain} cannot be read"):
         require_same_gain(str(gain), file.gain_fingerprint)
+
+
+@settings(max_examples=15)
+@given(st.permutations(["g1", "g2", "g3", "m0", "m1", "m2", "m3", "stop", "stop"]))
+def test_in_whatever_order_they_come_the_end_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, order: list[str]
+) -> None:
+    """Gains at 1, 2 and 3 o'clock, movies half an hour before and after each."""
+    folder = tmp_path_factory.mktemp("shelf")
+    gains = folder / "gains"
+    gains.mkdir()
+    bench = Bench(folder, gains)
+    for one in order:
+        if one == "stop":
+            bench.restart(gains)
+        elif one.startswith("g"):
+            write_gain(gains / f"{one}.mrc", hours=int(one[1]))
+        else:
+            bench.movie(f"{one}.mrc", hours=int(one[1]) + 0.5)
+        bench.poll(2)
+    bench.poll(2)
+    found = {name: bench.gain_of(f"{name}.mrc") for name in ("m0", "m1", "m2", "m3")}
+    names = {"m0": "g1", "m1": "g1", "m2": "g2", "m3": "g3"}
+    assert found == {key: str(gains / f"{one}.mrc") for key, one in names.items()}
