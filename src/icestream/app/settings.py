@@ -46,9 +46,8 @@ class SourceSettings(BaseModel):
     """One source; what else stands there are its protocol's parameters.
 
     ``setup`` is the name of an acquisition setup: by default the source's own. A
-    protocol that has a parameter of this name gets it too. One that has a parameter
-    ``gain`` gets the setup's and finds each movie's own; then it is no field of the
-    acquisition.
+    protocol that has a parameter of this name gets it too, and so with the setup's
+    ``gain``, whose place one of its own takes.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -159,7 +158,7 @@ class Settings(_Strict):
         fields = asdict(self.setups[setup])
         fields["setup"] = fields.pop("name")
         if "gain" in protocol.Params.model_fields:
-            params.setdefault("gain", fields.pop("gain"))
+            fields["gain"] = params.setdefault("gain", fields["gain"])
         return Run.of(name, protocol, params=params, acquisition=fields)
 
     def _run(self, name: str, fed: tuple[Port, ...]) -> Run:

@@ -24,6 +24,9 @@ class RawFile:
     gain, gain_fingerprint
         Absolute path of the gain reference that its source has found for it, and a hash
         of its size and its first and last MiB; none where there is no gain.
+    gain_of
+        Where its source has looked for gains; empty where there are none to look for,
+        ``None`` where it does not look.
     """
 
     path: str
@@ -33,6 +36,7 @@ class RawFile:
     setup: str
     gain: str | None = None
     gain_fingerprint: str = ""
+    gain_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ class GainShelf:
     def __init__(
         self, where: str, *, settle_s: float, clock: Callable[[], float]
     ) -> None:
-        self._where = where
+        self.where = where
         self._settle_s = settle_s
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
@@ -86,16 +86,16 @@ class GainShelf:
 
     def includes(self, path: str) -> bool:
         """Whether a file is one of the gains, by its name."""
-        if glob.has_magic(self._where):
-            return fnmatch.fnmatchcase(path, self._where)
-        return path == self._where or (
-            os.path.dirname(path) == self._where.rstrip("/")  # noqa: PTH120 - of text
+        if glob.has_magic(self.where):
+            return fnmatch.fnmatchcase(path, self.where)
+        return path == self.where or (
+            os.path.dirname(path) == self.where.rstrip("/")  # noqa: PTH120 - of text
             and path.lower().endswith(GAIN_SUFFIXES)
         )
 
     def lacking(self) -> str:
         """Return why movies wait; nothing where there is a gain."""
-        return "" if self._at_rest() else f"{self._where!r}, which is not there yet"
+        return "" if self._at_rest() else f"{self.where!r}, which is not there yet"
 
     def choose(self, movie: RawFile, current: BoundGain | None) -> BoundGain | None:
         """Return the gain of a movie: by the shape of its frames, then by time.
@@ -153,11 +153,11 @@ class GainShelf:
         }
 
     def _paths(self) -> list[str]:
-        if glob.has_magic(self._where):
-            return sorted(glob.glob(self._where))  # noqa: PTH207 - a whole pattern
-        folder = Path(self._where)
+        if glob.has_magic(self.where):
+            return sorted(glob.glob(self.where))  # noqa: PTH207 - a whole pattern
+        folder = Path(self.where)
         if not folder.is_dir():
-            return [self._where]
+            return [self.where]
         return sorted(str(one) for one in folder.iterdir() if self._is_gain(one))
 
     def _is_gain(self, path: Path) -> bool:
@@ -196,6 +196,7 @@ class BoundFiles:
 
     def __init__(self, shelf: GainShelf | None) -> None:
         self._shelf = shelf
+        self._where = "" if shelf is None else shelf.where
         self._is_fresh = True
         self._taken: dict[str, Sighting] = {}
         self._held: dict[str, Sighting] = {}
@@ -231,7 +232,7 @@ class BoundFiles:
             if gain is None:
                 self._held[one.path] = one
                 return _waiting(one)
-        self._taken[one.path] = _bound(one, gain)
+        self._taken[one.path] = _bound(one, gain, self._where)
         return self._taken[one.path]
 
     def _bound_anew(self) -> list[Sighting]:
@@ -241,9 +242,9 @@ class BoundFiles:
             before, gain = _gain_of(one), None
             if self._shelf is not None:
                 gain = self._shelf.choose(_file(one), before) or before
-            if gain != before:
+            if (gain, self._where) != (before, _file(one).gain_of):
                 again = replace(one, reason="complete; its gain is another one")
-                self._taken[one.path] = _bound(again, gain)
+                self._taken[one.path] = _bound(again, gain, self._where)
                 found.append(self._taken[one.path])
         return found
 
@@ -265,21 +266,20 @@ def _gain_of(one: Sighting) -> BoundGain | None:
 
 def _alone(one: Sighting) -> Sighting:
     """Return a sighting of the file itself, with its own fingerprint."""
-    file = replace(_file(one), gain=None, gain_fingerprint="")
+    file = replace(_file(one), gain=None, gain_fingerprint="", gain_of=None)
     return replace(one, item=file, fingerprint=file.fingerprint)
 
 
-def _bound(one: Sighting, gain: BoundGain | None) -> Sighting:
+def _bound(one: Sighting, gain: BoundGain | None, where: str) -> Sighting:
     """Return a sighting of a file with its gain, and a fingerprint of both."""
     one = _alone(one)
+    file = replace(_file(one), gain_of=where)
     if gain is None:
-        return one
-    text = "\0".join((str(one.fingerprint), *gain))
-    return replace(
-        one,
-        item=replace(_file(one), gain=gain.path, gain_fingerprint=gain.fingerprint),
-        fingerprint=hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
-    )
+        return replace(one, item=file)
+    file = replace(file, gain=gain.path, gain_fingerprint=gain.fingerprint)
+    text = "\0".join((str(one.fingerprint), *gain, where))
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    return replace(one, item=file, fingerprint=digest.hexdigest())
 
 
 def _waiting(one: Sighting) -> Sighting:

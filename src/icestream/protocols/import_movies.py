@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from icestream.domain import ExposureMetadata, Movie, RawFile
-from icestream.domain.errors import UnusableImage
+from icestream.domain.errors import IncompleteFile, UnusableImage
 from icestream.domain.precedence import settle_dose, settle_pixel_size
 from icestream.io.exposure_metadata import FoundMetadata, MetadataFinder
 from icestream.io.movie import read_movie_header
-from icestream.streaming.protocol import Context, Input, Params, PerItem
+from icestream.streaming.protocol import (
+    AcquisitionView,
+    Context,
+    Input,
+    Params,
+    PerItem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +92,7 @@ class ImportMovies(PerItem[ImportMoviesParams]):
         # That the dose is not known is said where it matters: of the corrected image.
         about_dose = dose.notice if dose.value else ""
         notices = (found.notice, pixel.notice, about_dose)
+        gain, gain_fingerprint = _gain(file, context.acquisition)
         movie = Movie(
             path=file.path,
             height_px=header.height_px,
@@ -96,8 +103,8 @@ class ImportMovies(PerItem[ImportMoviesParams]):
             dose_e_per_angst2=dose.value,
             dose_origin=dose.origin,
             setup=context.acquisition.setup,
-            gain=file.gain or context.acquisition.gain,
-            gain_fingerprint=file.gain_fingerprint,
+            gain=gain,
+            gain_fingerprint=gain_fingerprint,
             gain_mirror=context.acquisition.gain_mirror,
             gain_turn_deg=context.acquisition.gain_turn_deg,
             gain_divides=context.acquisition.gain_divides,
@@ -110,6 +117,22 @@ class ImportMovies(PerItem[ImportMoviesParams]):
         inside = path.is_relative_to(root)
         key = path.relative_to(root).as_posix() if inside else path.name
         return _finder(root, self.params.metadata_folder).find(key)
+
+
+def _gain(file: RawFile, fields: AcquisitionView) -> tuple[str | None, str]:
+    """Return the gain of a movie, and its fingerprint where its source has looked.
+
+    A setup that its source does not declare may have another gain.
+    """
+    is_looked_for = file.gain_of is not None
+    if is_looked_for and file.gain_of == (fields.gain or ""):
+        return file.gain, file.gain_fingerprint
+    if is_looked_for and file.setup == fields.setup:
+        raise IncompleteFile(
+            f"{file.path} waits for its gain: {fields.gain} was declared, and its "
+            "source has not looked there yet.",
+        )
+    return fields.gain, ""
 
 
 @functools.lru_cache(maxsize=8)
