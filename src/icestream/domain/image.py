@@ -45,14 +45,12 @@ class Movie:
     pixel_size_angst
         Of a stored frame, Å/px.
     pixel_size_origin, dose_origin
-        Where they were taken from: ``calibration``, ``user``, ``metadata``, ``counts``
-        or ``unknown``.
+        Where they were taken from: ``calibration``, ``user``, ``metadata`` or
+        ``unknown``; ``counts`` where the dose may be told by the counts.
     dose_e_per_angst2
-        Of the whole movie, e/Å2; ``None`` where it is not known.
+        Of the whole movie, e/Å2; ``None`` where neither user nor metadata know it.
     setup
         Name of its acquisition setup.
-    notice
-        What people should know of it, in plain words; empty where there is nothing.
     """
 
     path: str
@@ -64,7 +62,6 @@ class Movie:
     dose_e_per_angst2: float | None
     dose_origin: str
     setup: str
-    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from icestream.domain import RawFile
 from icestream.io.completeness import check_complete
+from icestream.protocols.exposure_files import ExposureFiles
 from icestream.streaming.folder import FolderRules, FolderWatcher
 from icestream.streaming.hints import ChangeHints
 from icestream.streaming.protocol import Params, Sighting, Source
@@ -45,6 +46,11 @@ class WatchFolderParams(Params):
         default=None,
         description="What is written last beside each file, e.g. {stem}.xml or "
         "{name}.mdoc: a file waits for it and is complete when it stands there.",
+    )
+    metadata_folder: str | None = Field(
+        default=None,
+        description="Folder of EPU's XML or SerialEM's mdoc files, where they are not "
+        "beside the files. They may come late or never: nothing waits for them.",
     )
     gain: str | None = Field(
         default=None,
@@ -126,8 +132,9 @@ class WatchFolder(Source[WatchFolderParams]):
     """Take each file of an acquisition folder once it is complete.
 
     The folder is only read: nothing in it is written, renamed, locked or deleted. A
-    file's key is its path relative to the folder. `FolderWatcher` says what becomes of
-    rewritten, touched, linked and vanished files.
+    file's key is its path relative to the folder. What its header, and EPU's XML or
+    SerialEM's mdoc, tell of how it was taken goes with it, also when they come late.
+    `FolderWatcher` says what becomes of rewritten, touched, linked and vanished files.
     """
 
     name: ClassVar[str] = "watch_folder"
@@ -161,6 +168,12 @@ class WatchFolder(Source[WatchFolderParams]):
             clock=clock,
             hints=ChangeHints() if hints is None else hints,
         )
+        other = params.metadata_folder
+        self._files = ExposureFiles(
+            Path(params.folder),
+            metadata_folder=None if other is None else Path(other),
+            clock=clock,
+        )
 
     @property
     def interval_s(self) -> float:
@@ -169,11 +182,12 @@ class WatchFolder(Source[WatchFolderParams]):
 
     def poll(self) -> Sequence[Sighting]:
         """Return what changed since the last call; trouble is a sighting, no error."""
-        return self._watcher.poll()
+        return [*self._files.described(self._watcher.poll()), *self._files.late()]
 
     def resume(self, seen: Sequence[Sighting]) -> None:
         """Learn what the ledger already knows, before the first poll."""
         self._watcher.resume(seen)
+        self._files.resume(seen)
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the next poll: less than the time when something appears."""
