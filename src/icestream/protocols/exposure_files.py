@@ -71,18 +71,20 @@ class ExposureFiles:
             return []
         self._looked_s = now_s
         self._finder.refresh()
-        known = [key for key in self._lacking if self._finder.is_listed(key)]
+        listed = [
+            one
+            for one in self._lacking.values()
+            if self._finder.is_listed(str(one.key))
+        ]
         found = []
-        for key in known[:_AT_ONCE]:
-            before = self._lacking.pop(key)
+        for before in listed[:_AT_ONCE]:
             after = self._described(before)
             if after.acquisition != _told_part(before.acquisition):
                 found.append(after)
         return found
 
     def _described(self, sighting: Sighting) -> Sighting:
-        if sighting.key is not None:
-            self._lacking.pop(sighting.key, None)
+        self._lacking.pop(sighting.path, None)
         if sighting.state is not SightingState.TAKEN or sighting.item is None:
             return sighting
         told = self._told(Path(sighting.item.path), str(sighting.key))
@@ -96,7 +98,7 @@ class ExposureFiles:
             return
         told = Told.of(sighting.acquisition)
         if told is None or told.notice or all(o.endswith(_SISTER) for o in told.files):
-            self._lacking[str(sighting.key)] = sighting
+            self._lacking[sighting.path] = sighting
 
     def _told(self, path: Path, key: str) -> Told | None:
         """Return what is told; nothing of single images without metadata."""
