@@ -115,7 +115,7 @@ def test_another_pixel_opens_a_setup_once_and_says_so() -> None:
     assert second["defects"] == "/defects.txt"
     (notice,) = [one for one in said if "new acquisition setup" in one]
     assert "pixel_size_angst is 0.6, not 0.8" in notice
-    assert "nothing of its dose" in notice
+    assert "but not the dose" in notice
 
 
 @pytest.mark.parametrize(

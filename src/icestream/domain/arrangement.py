@@ -9,7 +9,7 @@ come late settle the fields anew: only what differs then has changed.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icestream.domain.acquisition import AcquisitionSetup
@@ -60,12 +60,10 @@ class Told:
 
     def plain(self) -> dict[str, Any]:
         """Return it as acquisition fields: plain values, nothing that is not known."""
-        known = {n: v for n, v in asdict(self.metadata).items() if v is not None}
-        if self.metadata.camera_shape is not None:
-            known["camera_shape"] = list(self.metadata.camera_shape)
+        told = _plain(self.metadata)
         return {
             "frame_shape": list(self.frame_shape),
-            "metadata": known,
+            "metadata": {n: value for n, value in told.items() if value is not None},
             "metadata_files": list(self.files),
             "metadata_notice": self.notice,
         }
@@ -76,12 +74,9 @@ class Told:
         if "frame_shape" not in acquisition:
             return None
         height_px, width_px = acquisition["frame_shape"]
-        known = dict(acquisition["metadata"])
-        if "camera_shape" in known:
-            known["camera_shape"] = tuple(known["camera_shape"])
         return cls(
             frame_shape=(height_px, width_px),
-            metadata=ExposureMetadata(**known),
+            metadata=ExposureMetadata(**_with_tuple(acquisition["metadata"])),
             files=tuple(acquisition["metadata_files"]),
             notice=acquisition["metadata_notice"],
         )
@@ -196,13 +191,13 @@ class Arrangement:
             self.groups, exposure.metadata, setup=mine.name
         )
         values |= exposure.plain()
-        values["optics_group"] = _plain(asdict(group))
+        values["optics_group"] = _plain(group)
         values["notices"] = notices
         if mine.change is not None:
-            values["setup_change"] = asdict(mine.change)
+            values["setup_change"] = _plain(mine.change)
         fresh = [one for one in notices if _gist(one) not in self.said]
         if len(after) > len(family):
-            fresh.insert(0, _opening(mine, family[0], values))
+            fresh.insert(0, _opening(mine, family[0], values, source))
         kept = tuple(one for one in self.known if _declared(one) != name)
         arrangement = replace(
             self,
@@ -306,21 +301,23 @@ def _joined(told: Told | None, before: Told | None) -> Told | None:
     )
 
 
-def _opening(setup: KnownSetup, declared: KnownSetup, values: Mapping[str, Any]) -> str:
+def _opening(
+    setup: KnownSetup,
+    declared: KnownSetup,
+    values: Mapping[str, Any],
+    source: Mapping[str, Any],
+) -> str:
     """Say that a setup was opened, why, and what is taken to hold for it."""
-    change = setup.change
-    lacking = []
-    if change is not None:
-        lacking = [
-            what
-            for what, is_kept in (
-                ("gain", change.keeps_gain),
-                ("defects", change.keeps_defects),
-                ("dose", change.keeps_dose),
-            )
-            if not is_kept
-        ]
-    left = f", and nothing of its {', '.join(lacking)}" if lacking else ""
+    lost = [
+        word
+        for word, name in (
+            ("gain", "gain"),
+            ("defects", "defects"),
+            ("dose", "dose_e_per_angst2"),
+        )
+        if source[name] is not None and values[name] != source[name]
+    ]
+    left = f", but not the {', '.join(lost)}" if lost else ""
     why = "; ".join(setup.key.differences(declared.key)) or "no setup fits"
     return (
         f"A new acquisition setup begins, {setup.name!r} ({why}). It has what "
@@ -335,8 +332,10 @@ def _gist(notice: str) -> str:
     return re.sub(r"\d[\d.]*", "#", notice)
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
+def _plain(value: ExposureMetadata | BeamGroup | SetupChange) -> dict[str, Any]:
+    """Return the fields as JSON has them; `asdict` would copy each of them deeply."""
+    found = {name: getattr(value, name) for name in value.__slots__}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in found.items()}
 
 
 def _with_tuple(values: Mapping[str, Any]) -> dict[str, Any]:

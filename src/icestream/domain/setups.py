@@ -70,7 +70,7 @@ class SetupKey:
             for one in fields(self)
         }
         return tuple(
-            f"{name} is {ours}, not {theirs}"
+            f"{name} is {_shown(ours)}, not {_shown(theirs)}"
             for name, (ours, theirs) in pairs.items()
             if not (ours is None or theirs is None or _is_alike(ours, theirs))
         )
@@ -227,6 +227,10 @@ def _is_alike(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=_SAME)
     return one == other
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _is_scaled(one: tuple[int, int], other: tuple[int, int]) -> bool:
