@@ -234,10 +234,9 @@ class Arrangement:
             values["defects"] = None
         if not change.keeps_dose:
             values["dose_e_per_angst2"] = None
-        if change.pixel_factor is not None:
-            values["pixel_size_angst"] *= change.pixel_factor
-        else:
-            values["pixel_size_angst"] = setup.key.pixel_size_angst
+        values["pixel_size_angst"] *= change.pixel_factor
+        if change.pixel_size_angst is not None:
+            values["pixel_size_angst"] = change.pixel_size_angst
         return values
 
     def _settled(
@@ -251,7 +250,9 @@ class Arrangement:
             user_angst=values["pixel_size_angst"],
             calibration=self.calibration,
         )
-        is_by_metadata = setup.change and setup.change.pixel_factor is None
+        origin = pixel.origin
+        if origin == "user" and self._is_by_metadata(setup):
+            origin = "metadata"
         dose = settle_dose(
             metadata=metadata, user_e_per_angst2=values["dose_e_per_angst2"]
         )
@@ -264,11 +265,17 @@ class Arrangement:
         )
         settled = {
             "pixel_size_angst": pixel.value,
-            "pixel_size_origin": "metadata" if is_by_metadata else pixel.origin,
+            "pixel_size_origin": origin,
             "dose_e_per_angst2": dose.value,
             "dose_origin": "counts" if may_count else dose.origin,
         }
         return values | settled, [one for one in notices if one]
+
+    def _is_by_metadata(self, setup: KnownSetup) -> bool:
+        """Whether nobody but metadata ever told the pixel of a setup."""
+        change = setup.change
+        is_told = change is not None and change.pixel_size_angst is not None
+        return is_told and setup.name not in self.declared
 
     def _with_setup(
         self, acquisition: Mapping[str, Any], key: SetupKey

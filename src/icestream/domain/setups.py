@@ -90,7 +90,9 @@ class SetupChange:
     declared
         Name of that one.
     pixel_factor
-        Its pixel size over the declared one; ``None`` where only metadata tell it.
+        Its pixel size over the declared one.
+    pixel_size_angst
+        Its pixel size in place of that, where only metadata tell it, Å/px.
     voltage_kv
         kV; ``None`` for that of the declared one.
     keeps_gain, keeps_defects, keeps_dose
@@ -105,7 +107,8 @@ class SetupChange:
     """
 
     declared: str
-    pixel_factor: float | None = 1.0
+    pixel_factor: float = 1.0
+    pixel_size_angst: float | None = None
     voltage_kv: float | None = None
     keeps_gain: bool = True
     keeps_defects: bool = True
@@ -115,20 +118,22 @@ class SetupChange:
     def between(cls, declared: KnownSetup, key: SetupKey) -> SetupChange:
         """Compare a new setup's key with what is known of the declared one."""
         old = declared.key
-        factor: float | None = 1.0
-        if key.pixel_size_angst is not None:
-            known = old.pixel_size_angst
-            factor = None if known is None else key.pixel_size_angst / known
+        factor, pixel_angst = 1.0, None
+        if old.pixel_size_angst is None:
+            pixel_angst = key.pixel_size_angst
+        elif key.pixel_size_angst is not None:
+            factor = key.pixel_size_angst / old.pixel_size_angst
         is_other_camera = None not in (old.detector, key.detector) and (
             old.detector != key.detector
         )
         is_same_frame = old.frame_shape == key.frame_shape and not is_other_camera
         is_same_voltage = _is_alike(old.voltage_kv, key.voltage_kv)
         voltage_kv = None if is_same_voltage else key.voltage_kv
-        is_same_pixel = _is_alike(factor, 1.0)
+        is_same_pixel = pixel_angst is None and _is_alike(factor, 1.0)
         return cls(
             declared=declared.name,
             pixel_factor=1.0 if is_same_pixel else factor,
+            pixel_size_angst=pixel_angst,
             voltage_kv=voltage_kv,
             keeps_gain=not is_other_camera
             and _is_scaled(old.frame_shape, key.frame_shape),
