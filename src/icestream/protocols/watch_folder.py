@@ -14,7 +14,7 @@ from icestream.io.completeness import check_complete
 from icestream.protocols.exposure_files import ExposureFiles
 from icestream.streaming.folder import FolderRules, FolderWatcher
 from icestream.streaming.hints import ChangeHints
-from icestream.streaming.protocol import Params, Sighting, Source
+from icestream.streaming.protocol import Params, Sighting, SightingState, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -181,8 +181,13 @@ class WatchFolder(Source[WatchFolderParams]):
         return self.params.poll_s
 
     def poll(self) -> Sequence[Sighting]:
-        """Return what changed since the last call; trouble is a sighting, no error."""
-        return [*self._files.described(self._watcher.poll()), *self._files.late()]
+        """Return what changed since the last call; trouble is a sighting, no error.
+
+        Of files that came together the one that was written first comes first: it is
+        the one that its setup was declared for.
+        """
+        seen = sorted(self._watcher.poll(), key=_written_at)
+        return [*self._files.described(seen), *self._files.late()]
 
     def resume(self, seen: Sequence[Sighting]) -> None:
         """Learn what the ledger already knows, before the first poll."""
@@ -202,3 +207,10 @@ class WatchFolder(Source[WatchFolderParams]):
         """Whether nothing changed for so long, and nothing waits."""
         limit_s = self.params.close_after_idle_s
         return limit_s is not None and self._watcher.idle_s >= limit_s
+
+
+def _written_at(sighting: Sighting) -> int:
+    """Return the time of a file that is taken; before it, what is none."""
+    if sighting.state is not SightingState.TAKEN or sighting.item is None:
+        return 0
+    return int(sighting.item.mtime_ns)
