@@ -82,12 +82,18 @@ class AcquisitionSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpticsGroup:
-    """Exposures that share their optics, numbered from 1 as RELION wants it."""
+    """Exposures that share their optics, numbered from 1 as RELION wants it.
+
+    ``is_of_beam`` says that it is one of several of its setup, for a place in the
+    template of a hole or a beam shift.
+    """
 
     number: int
     setup: AcquisitionSetup
+    is_of_beam: bool = False
 
     @property
     def name(self) -> str:
         """The name that stands in a STAR file."""
-        return self.setup.name
+        beam = f"_beam{self.number}" if self.is_of_beam else ""
+        return f"{self.setup.name}{beam}"

@@ -54,10 +54,10 @@ class Movie:
     pixel_size_angst
         Of a stored frame, Å/px.
     pixel_size_origin, dose_origin
-        Where they were taken from: ``calibration``, ``user``, ``metadata``, ``counts``
-        or ``unknown``.
+        Where they were taken from: ``calibration``, ``user``, ``metadata`` or
+        ``unknown``; ``counts`` where the dose may be told by the counts.
     dose_e_per_angst2
-        Of the whole movie, e/Å2; ``None`` where it is not known.
+        Of the whole movie, e/Å2; ``None`` where neither user nor metadata know it.
     setup
         Name of its acquisition setup.
     gain, gain_fingerprint
@@ -65,8 +65,6 @@ class Movie:
         its source has not looked); none where it is corrected already.
     gain_mirror, gain_turn_deg, gain_divides
         What to do to the gain first, as in `AcquisitionSetup`.
-    notice
-        What people should know of it, in plain words; empty where there is nothing.
     """
 
     path: str
@@ -83,7 +81,6 @@ class Movie:
     gain_mirror: bool = False
     gain_turn_deg: int = 0
     gain_divides: bool = False
-    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,12 +149,9 @@ def correct_item(
         spectrum=products["_spectrum.mrc"].path,
         spectrum_pixel_size_angst=image.spectrum_pixel_size_angst,
     )
-    notices = (movie.notice, done.motion.notice)
-    motion = replace(
-        done.motion,
-        star=products[".star"].path,
-        notice=" ".join(one for one in notices if one),
-    )
+    motion = replace(done.motion, star=products[".star"].path)
+    if movie.dose_e_per_angst2 is not None:
+        motion = replace(motion, dose_origin=movie.dose_origin)
     return {"micrograph": micrograph, "motion": motion}
 
 
@@ -244,6 +241,7 @@ def record_motion(
     left = plan.header.left_over_frame_count
     notices = (
         "The dose is not known: no dose weights." if early is None else "",
+        plan.dose_notice,
         f"{left} raw frames at the end fill no fraction and were dropped."
         if left
         else "",
@@ -259,6 +257,7 @@ def record_motion(
         late_angst=late,
         frame_count=len(shift),
         dose_e_per_angst2=plan.dose_e_per_angst2,
+        dose_origin=_dose_origin(plan),
         has_local=star.field.local_angst is not None,
         bad_pixel_count=len(star.hot_px),
         gain_correlation=None if fit is None else fit.correlation,
@@ -335,6 +334,12 @@ def path_lengths_angst(
     middles = before_e_per_angst2 + dose_e_per_angst2 * (np.arange(len(way)) + 0.5)
     early = float(np.interp(_EARLY_E_PER_ANGST2, middles, way))
     return total, early, total - early
+
+
+def _dose_origin(plan: MoviePlan) -> str:
+    if plan.dose_e_per_angst2 is None:
+        return "unknown"
+    return "counts" if plan.dose_notice else "user"
 
 
 def _whole_spectrum(half: torch.Tensor) -> torch.Tensor:

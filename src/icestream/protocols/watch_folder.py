@@ -11,10 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from icestream.domain import RawFile
 from icestream.io.completeness import check_complete
+from icestream.protocols.exposure_files import ExposureFiles
 from icestream.protocols.gain_shelf import BoundFiles, GainShelf
 from icestream.streaming.folder import FolderRules, FolderWatcher
 from icestream.streaming.hints import ChangeHints
-from icestream.streaming.protocol import Params, Sighting, Source
+from icestream.streaming.protocol import Params, Sighting, SightingState, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,11 @@ class WatchFolderParams(Params):
         default=None,
         description="What is written last beside each file, e.g. {stem}.xml or "
         "{name}.mdoc: a file waits for it and is complete when it stands there.",
+    )
+    metadata_folder: str | None = Field(
+        default=None,
+        description="Folder of EPU's XML or SerialEM's mdoc files, where they are not "
+        "beside the files. They may come late or never: nothing waits for them.",
     )
     gain: str | None = Field(
         default=None,
@@ -138,9 +144,11 @@ class WatchFolder(Source[WatchFolderParams]):
     """Take each file of an acquisition folder once it is complete.
 
     The folder is only read: nothing in it is written, renamed, locked or deleted. A
-    file's key is its path relative to the folder. `FolderWatcher` says what becomes of
-    rewritten, touched, linked and vanished files. A movie is taken together with its
-    gain: it comes again when a gain that belongs to it arrives or is replaced.
+    file's key is its path relative to the folder. What its header, and EPU's XML or
+    SerialEM's mdoc, tell of how it was taken goes with it, also when they come late. A
+    movie is taken together with its gain: it comes again when a gain that belongs to it
+    arrives or is replaced. `FolderWatcher` says what becomes of rewritten, touched,
+    linked and vanished files.
     """
 
     name: ClassVar[str] = "watch_folder"
@@ -178,6 +186,12 @@ class WatchFolder(Source[WatchFolderParams]):
             clock=clock,
             hints=ChangeHints() if hints is None else hints,
         )
+        other = params.metadata_folder
+        self._files = ExposureFiles(
+            Path(params.folder),
+            metadata_folder=None if other is None else Path(other),
+            clock=clock,
+        )
 
     @property
     def interval_s(self) -> float:
@@ -185,12 +199,18 @@ class WatchFolder(Source[WatchFolderParams]):
         return self.params.poll_s
 
     def poll(self) -> Sequence[Sighting]:
-        """Return what changed since the last call; trouble is a sighting, no error."""
-        return self._gains.bind(self._watcher.poll)
+        """Return what changed since the last call; trouble is a sighting, no error.
+
+        Of files that came together the one that was written first comes first: it is
+        the one that its setup was declared for.
+        """
+        seen = sorted(self._gains.bind(self._watcher.poll), key=_written_at)
+        return [*self._files.described(seen), *self._files.late()]
 
     def resume(self, seen: Sequence[Sighting]) -> None:
         """Learn what the ledger already knows, before the first poll."""
         self._watcher.resume(self._gains.resume(seen))
+        self._files.resume(seen)
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the next poll: less than the time when something appears."""
@@ -207,3 +227,10 @@ class WatchFolder(Source[WatchFolderParams]):
         if limit_s is None or self._gains.is_waiting:
             return False
         return self._watcher.idle_s >= limit_s
+
+
+def _written_at(sighting: Sighting) -> int:
+    """Return the time of a file that is taken; before it, what is none."""
+    if sighting.state is not SightingState.TAKEN or sighting.item is None:
+        return 0
+    return int(sighting.item.mtime_ns)

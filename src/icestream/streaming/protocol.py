@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -195,7 +195,9 @@ class SightingState(StrEnum):
 class Sighting:
     """One line of the ingest ledger: a path, what was made of it, and why.
 
-    ``key``, ``item`` and ``fingerprint`` belong to taken paths only.
+    ``key``, ``item`` and ``fingerprint`` belong to taken paths only, and so does what
+    the source knows of how it was taken: ``acquisition``, plain values by name, which
+    may come later than the path. On `Source.resume` they are all that is known.
     """
 
     path: str
@@ -204,6 +206,7 @@ class Sighting:
     key: str | None = None
     item: Item | None = None
     fingerprint: str | None = None
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Protocol(ABC, Generic[P]):

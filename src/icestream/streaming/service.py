@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from icestream.domain.errors import BadSettings, InternalError, SessionError
 from icestream.streaming import events as ev
+from icestream.streaming.acquisitions import Acquisitions
 from icestream.streaming.dispatch import Dispatcher
 from icestream.streaming.execution import Outcome
 from icestream.streaming.feed import Feed, Sightings
@@ -103,6 +104,7 @@ class Service:
         self._dispatcher = Dispatcher(
             plan, self.scheduler, executor, session_folder=session_folder
         )
+        self._acquisitions = Acquisitions(plan, self.scheduler.board)
         self._feeds: dict[str, Feed] = {}
         self._finishing = False
         self._quiet: set[str] = set()
@@ -215,13 +217,20 @@ class Service:
     def check_changes(self, runs: Iterable[Run]) -> None:
         """Refuse a change that a service at work cannot follow."""
         for run in runs:
-            if self._feeds and run.spec.shape is Shape.SOURCE:
-                name = run.spec.name
-                raise BadSettings(
-                    f"Source {name!r} changes only while the session is stopped.",
-                    hint="Nothing was changed. `icestream stop`, change it, "
-                    "`icestream start`.",
-                )
+            if run.spec.shape is Shape.SOURCE:
+                self._refuse_at_work(f"Source {run.spec.name!r} changes")
+
+    def check_setups(self) -> None:
+        """Refuse to change how acquisition fields are arranged while at work."""
+        self._refuse_at_work("Setups change")
+
+    def _refuse_at_work(self, what: str) -> None:
+        if self._feeds:
+            raise BadSettings(
+                f"{what} only while the session is stopped.",
+                hint="Nothing was changed. `icestream stop`, change it, "
+                "`icestream start`.",
+            )
 
     def finish(self, _transaction: Transaction) -> None:
         """Close the sources once they are quiet, and end when all is done."""
@@ -243,6 +252,7 @@ class Service:
                 identity = last.identity if last is not None and same else run.identity
                 self._recorder.configure(transaction, run, identity=identity)
             self._recorder.apply(transaction, ev.Recovered())
+            self._acquisitions.learn()
             for run in self.plan.runs.values():
                 if run.spec.shape is Shape.SOURCE:
                     self._open_source(transaction, run)
@@ -357,9 +367,8 @@ class Service:
         record = encode(one.item)
         content = _hash(key, str(one.fingerprint), plan.identity)
         transaction.add_records(content, {output: record})
-        self._recorder.apply(
-            transaction, ev.Arrived(run, key, content, plan.acquisition)
-        )
+        fields = self._acquisitions.settle(transaction, run, key, one.acquisition)
+        self._recorder.apply(transaction, ev.Arrived(run, key, content, fields))
 
     def _tick(self, transaction: Transaction) -> None:
         due = self.scheduler.next_due()
@@ -440,17 +449,19 @@ class Service:
                     key=row.key.removeprefix(f"{name}/") if row.key else None,
                     item=item,
                     fingerprint=row.fingerprint,
+                    acquisition=self._acquisitions.told(row.key or ""),
                 )
             )
             self._outages.learn(name, seen[-1], seen_at=row.time)
         source.resume(seen)
         self._feeds[name] = Feed(name, source, self._inbox.put)
         for key, task in list(board.tasks[name].items()):
-            if task.published and board.exposures[key].acquisition != run.acquisition:
-                self._recorder.apply(
-                    transaction,
-                    ev.Arrived(name, key, task.published, run.acquisition),
-                )
+            if not task.published:
+                continue
+            fields = self._acquisitions.settle(transaction, name, key, {})
+            if fields != board.exposures[key].acquisition:
+                arrived = ev.Arrived(name, key, task.published, fields)
+                self._recorder.apply(transaction, arrived)
 
     def _check_run(self, run: str | None) -> None:
         if run is not None and run not in self.plan.runs:
