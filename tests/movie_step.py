@@ -86,7 +86,9 @@ def run_step(
             protocol=protocol,
             params=params or {},
             inputs=inputs,
-            acquisition={one: values[one] for one in import_protocol(protocol).reads},
+            acquisition={
+                one: values.get(one) for one in import_protocol(protocol).reads
+            },
             session_folder=str(folder),
         )
     )

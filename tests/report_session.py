@@ -384,7 +384,11 @@ class FakeStatistics(Aggregate[Params, Statistics]):
         return Statistics()
 
     def update(
-        self, state: Statistics, added: Sequence[Ctf], withdrawn: Sequence[Ctf]
+        self,
+        _context: Context,
+        state: Statistics,
+        added: Sequence[Ctf],
+        withdrawn: Sequence[Ctf],
     ) -> Statistics:
         change = sum(c.defocus_angst for c in added)
         change -= sum(c.defocus_angst for c in withdrawn)

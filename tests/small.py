@@ -169,7 +169,11 @@ class Sum(Aggregate[Params, Total]):
         return Total()
 
     def update(
-        self, state: Total, added: Sequence[Number], withdrawn: Sequence[Number]
+        self,
+        _context: Context,
+        state: Total,
+        added: Sequence[Number],
+        withdrawn: Sequence[Number],
     ) -> Total:
         return Total(
             count=state.count + len(added) - len(withdrawn),

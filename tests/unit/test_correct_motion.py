@@ -254,10 +254,15 @@ class TestChoices:
         assert star.pre_exposure_e_per_angst2 == 0.5
         assert done.micrograph.mean == pytest.approx(ELECTRONS * 5, rel=0.02)
 
-    def test_an_unknown_dose_is_said_loudly(self, tiff: Path, tmp_path: Path) -> None:
+    def test_an_unknown_dose_is_said_loudly(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
         params = {"keep_plain": True}
-        done = correct(tmp_path, tiff, params=params)
+        # No bytes: perhaps multiplied, they tell no dose.
+        movie = write_movie(tmp_path / "movie.mrc", frames.astype(np.int16))
+        done = correct(tmp_path, movie, params=params)
         motion = done.motion
+        assert motion.dose_origin == "unknown"
         assert motion.notice == "The dose is not known: no dose weights."
         assert motion.dose_e_per_angst2 is None
         assert motion.early_angst is motion.late_angst is None
@@ -268,6 +273,23 @@ class TestChoices:
 
     def test_a_known_dose_needs_no_notice(self, usual: Done) -> None:
         assert usual.motion.notice == ""
+        assert usual.motion.dose_origin == "user"
+
+    def test_bytes_are_counted_where_no_dose_is_known(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
+        """Poisson counts of mean 20: within 1 %, whatever hot pixels there are."""
+        hot = frames.copy()
+        hot[:, ::100, ::100] = 255
+        done = correct(tmp_path, write_movie(tmp_path / "movie.tif", hot))
+        motion = done.motion
+        expected = ELECTRONS / PIXEL_ANGST**2
+        assert motion.dose_e_per_angst2 == pytest.approx(expected, rel=0.01)
+        assert motion.dose_origin == "counts"
+        assert "an estimate from the counts" in motion.notice
+        star = read_relion_motion(done.product(".star"))
+        assert star.dose_e_per_angst2 == pytest.approx(expected, rel=0.01)
+        assert motion.early_angst is not None
 
 
 class TestPathLengths:
@@ -414,6 +436,11 @@ class TestEer:
         assert two.micrograph.height_px == SIDE
         star = read_relion_motion(two.product(".star"))
         assert (star.pixel_size_angst, star.eer_upsampling) == (PIXEL_ANGST / 2, 2)
+        # Events are counted: 0.4 a pixel of the camera in each of 7 raw frames.
+        for done in (one, two):
+            assert done.motion.dose_origin == "counts"
+            counted = done.motion.dose_e_per_angst2
+            assert counted == pytest.approx(2.8 / PIXEL_ANGST**2, rel=0.03)
         assert np.abs(path_of(one) - path_of(two)).max() < PATH_WITHIN_ANGST
         images = [image(each.product(".mrc")) for each in (one, two)]
         # What they differ by is 0.2 Å, and what a square of pixels lets through.

@@ -180,8 +180,12 @@ class TestChoices:
     def tiff(self, frames: NDArray[np.uint8], tmp_path: Path) -> Path:
         return write_movie(tmp_path / "movie.tif", frames)
 
-    def test_one_image_in_float16(self, tiff: Path, tmp_path: Path) -> None:
-        done = correct(tmp_path / "out", tiff, protocol=RELIONS, params=WHOLE)
+    def test_one_image_in_float16(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
+        # No bytes: they tell no dose.
+        movie = write_movie(tmp_path / "movie.mrc", frames.astype(np.int16))
+        done = correct(tmp_path / "out", movie, protocol=RELIONS, params=WHOLE)
         assert read_header(done.product(".mrc")).dtype == np.float16
         assert not done.product("_noDW.mrc").exists()
         assert not done.motion.has_local
@@ -213,14 +217,18 @@ class TestChoices:
             tmp_path / "out",
             path,
             protocol=RELIONS,
-            params=WHOLE | {"number_format": "float32"},
+            params=WHOLE | {"number_format": "float32", "keep_plain": True},
             gain=str(gain_path),
             gain_mirror=True,
             defects=str(tmp_path / "defects.txt"),
         )
         assert (done.motion.gain_correlation or 0) > 0.5
-        corrected = image(done)
+        corrected = image(done, "_noDW.mrc")
         assert likeness(moved(corrected, mean_px(done)), still_scene()[::-1]) > 0.6
+        # RELION gets the dose by counts too.
+        counted = ELECTRONS / PIXEL_ANGST**2
+        assert done.motion.dose_e_per_angst2 == pytest.approx(counted, rel=0.05)
+        assert "--dose_weighting" in done.product("_relion.log").read_text()
         patch = corrected[210:220, 310:320].mean()
         assert patch == pytest.approx(ELECTRONS * FRAMES, rel=0.15)
         assert read_relion_motion(done.product(".star")).gain == str(gain_path)

@@ -307,6 +307,5 @@ def test_a_simulated_session_is_read_as_it_was(
         low = 0.5 if is_epu else 1.0
         assert low <= (dose.value or 0) / truth.dose_e_per_angst2 < 1.001
         state, group = assign_optics_group(state, metadata, setup="one")
-        expected = truth.beam_group if is_epu else (truth.hole, truth.area)
-        assert groups.setdefault(expected, group.number) == group.number
-    assert len(state.groups) == len(groups) == (4 if is_epu else 6)
+        assert groups.setdefault(truth.beam_group, group.number) == group.number
+    assert len(state.groups) == len(groups) == 4

@@ -334,28 +334,6 @@ def test_a_companion_is_waited_for_and_is_a_sure_sign(tmp_path: Path) -> None:
     assert ("b.mrc", TAKEN) in states
 
 
-def test_all_files_wait_for_what_they_need(tmp_path: Path) -> None:
-    """A gain reference that comes late, into the same folder, and grows."""
-    gain = tmp_path / "gain.mrc"
-    bench = Bench(tmp_path, needs=str(gain), patterns=("*.mrc",))
-    bench.write("a.mrc")
-    found = bench.poll(5)
-    assert [one.state for one in found] == [WAITING]
-    assert "gain.mrc', which is not there yet" in found[0].reason
-    bench.write("gain.mrc", b"half")
-    assert ("a.mrc", TAKEN) not in bench.brief(1)
-    bench.write("gain.mrc", b"whole of it")
-    assert ("a.mrc", TAKEN) not in bench.brief(1)
-    assert ("a.mrc", TAKEN) in bench.brief(2)
-    assert bench.known("gain.mrc").state is IGNORED
-    bench.write("b.mrc")
-    assert ("b.mrc", TAKEN) in bench.brief(3)
-    gain.unlink()
-    bench.write("c.mrc")
-    assert ("c.mrc", TAKEN) not in bench.brief(4)
-    assert bench.known("a.mrc").state is TAKEN
-
-
 def test_a_companion_does_not_replace_the_check(tmp_path: Path) -> None:
     bench = Bench(tmp_path, companion="{name}.mdoc")
     bench.write("a.mrc.mdoc", b"x")

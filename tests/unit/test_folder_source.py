@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,14 @@ def test_a_real_image_is_taken_and_a_cut_one_waits(
     again = source_of(tmp_path, clock)
     again.resume(list(last.values()))
     assert [one for one in poll(again, clock, 12) if one.state is TAKEN] == []
+
+
+def test_what_was_written_first_comes_first(tmp_path: Path, clock: Clock) -> None:
+    for age, name in enumerate(("a.mrc", "b.mrc", "c.mrc")):
+        write_mrc(tmp_path / name)
+        os.utime(tmp_path / name, (1e9, 1e9 - age))
+    taken = [one.key for one in poll(source_of(tmp_path, clock), clock, 3) if one.key]
+    assert taken == ["c.mrc", "b.mrc", "a.mrc"]
 
 
 def test_two_polls_too_close_together_do_not_count_as_two(

@@ -61,6 +61,33 @@ def test_each_wrong_way_is_found_from_one_movie(
     assert found.verdict is expected
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS[:3], ids=str)
+@pytest.mark.parametrize("is_inverse", [False, True])
+def test_a_gain_of_more_noise_than_pattern_is_not_foreign(
+    orientation: Orientation, is_inverse: bool
+) -> None:
+    """From 400 electrons a pixel: 5 % of noise on a pattern of 3 %."""
+    noisy: NDArray[np.float32] = flat_field_gain(
+        sensor(), electrons_per_px=400, generator=seeded(9)
+    ).numpy()
+    if is_inverse:
+        noisy = np.divide(1, noisy, out=np.zeros_like(noisy), where=noisy > 0)
+    found = check_gain(sums(*map(counts, range(1, 9))), orientation.apply(noisy))
+    assert found.best is not None
+    np.testing.assert_array_equal(
+        found.best.orientation.apply(orientation.apply(noisy)), noisy
+    )
+    assert found.best.is_inverse is is_inverse
+    assert found.best.slope == pytest.approx(0.26, abs=0.08)
+    assert found.best.z_score > 40
+    expected = GainVerdict.TURNED
+    if is_inverse:
+        expected = GainVerdict.INVERTED
+    elif orientation == Orientation():
+        expected = GainVerdict.AS_DECLARED
+    assert found.verdict is expected
+
+
 def test_the_sixteen_ways_are_named_once() -> None:
     found = check_gain(sums(counts(1)), measured_gain())
     ways = {(str(one.orientation), one.is_inverse) for one in found.candidates}

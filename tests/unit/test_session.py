@@ -365,6 +365,32 @@ class TestSetups:
         with pytest.raises(BadSettings, match=said):
             Settings.parse(text, where="it")
 
+    def test_a_name_may_have_dots(self, tmp_path: Path) -> None:
+        name = "k3_96x64_0.6A_300kV"
+        changes = (f"setups.{name}.pixel_size_angst=1", f"setups.{name}.voltage_kv=300")
+        session = ticking(tmp_path / "a", *changes)
+        assert session.settings.setups[name].pixel_size_angst == 1
+
+    def test_none_changes_under_a_service_at_work(self, tmp_path: Path) -> None:
+        session = ticking(tmp_path / "a")
+        changes = ["setups.other.pixel_size_angst=1", "setups.other.voltage_kv=300"]
+        before = session.settings_path.read_bytes()
+        with (
+            at_work(session),
+            pytest.raises(BadSettings, match="Setups change only while"),
+        ):
+            session.send("set", changes=changes)
+        assert session.settings_path.read_bytes() == before
+        assert session.send("set", changes=changes) == ["session.yaml"]
+
+    def test_the_sites_table_of_pixel_sizes(self, tmp_path: Path) -> None:
+        table = "[{magnification: 105000, pixel_size_angst: 0.83, detector: K3}]"
+        session = ticking(tmp_path / "a", f"calibration={table}")
+        (row,) = session.settings.calibration
+        assert (row.magnification, row.detector) == (105_000, "K3")
+        with pytest.raises(BadSettings, match="calibration"):
+            ticking(tmp_path / "b", "calibration=[{magnification: 105000}]")
+
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_ledger_whose_place_is_no_folder_is_told(tmp_path: Path, place: str) -> None:

@@ -101,7 +101,11 @@ class Tally(Aggregate[Params, Fit]):
         raise NotImplementedError
 
     def update(
-        self, state: Fit, added: Sequence[Item], withdrawn: Sequence[Item]
+        self,
+        _context: Context,
+        state: Fit,
+        added: Sequence[Item],
+        withdrawn: Sequence[Item],
     ) -> Fit:
         raise NotImplementedError
 

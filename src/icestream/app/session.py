@@ -262,6 +262,8 @@ class Session:
         changed = [n for n, one in plan.runs.items() if one != before.runs[n]]
         # All that may refuse comes before the first thing that changes.
         service.check_changes(plan.runs[name] for name in changed)
+        if plan.arrangement != before.arrangement:
+            service.check_setups()
         if text is not None:
             store_settings(self.settings_path, text)
         for name in changed:

@@ -15,7 +15,9 @@ from ruamel.yaml.error import YAMLError
 
 from icestream.app.registry import find_protocol
 from icestream.domain import AcquisitionSetup  # noqa: TC001 - pydantic reads it
+from icestream.domain.arrangement import Arrangement
 from icestream.domain.errors import BadSettings, FolderUnavailable, cannot_write
+from icestream.domain.precedence import CalibratedPixel  # noqa: TC001 - as above
 from icestream.streaming.plan import Plan, Run
 from icestream.streaming.protocol import Source
 from icestream.streaming.workflow import Port
@@ -47,7 +49,7 @@ class SourceSettings(BaseModel):
 
     ``setup`` is the name of an acquisition setup: by default the source's own. A
     protocol that has a parameter of this name gets it too, and so with the setup's
-    ``gain``.
+    ``gain``, whose place one of its own takes.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -69,7 +71,8 @@ class Settings(_Strict):
 
     ``id`` says whose the ledger is, wherever the session is moved; ``ledger`` names a
     folder on a local disk where the session's own is not one; ``slots`` how many tasks
-    run at a time (by default one a core).
+    run at a time (by default one a core). ``calibration`` is the site's table of pixel
+    sizes, which goes before setups and metadata.
     """
 
     schema_version: int = _SCHEMA_VERSION
@@ -77,6 +80,7 @@ class Settings(_Strict):
     title: str = "Session"
     ledger: str | None = None
     slots: int | None = Field(default=None, ge=1, le=1024)
+    calibration: tuple[CalibratedPixel, ...] = ()
     setups: dict[str, AcquisitionSetup]
     sources: dict[str, SourceSettings]
     runs: dict[str, RunSettings]
@@ -134,7 +138,19 @@ class Settings(_Strict):
             )
         sources = [self._source(name) for name in self.sources]
         fed = tuple(Port(one.spec.name, one.spec.outputs[0]) for one in sources)
-        return Plan([*sources, *(self._run(name, fed) for name in self.runs)])
+        arrangement = Arrangement(
+            declared={name: self._fields(name) for name in self.setups},
+            of_sources=frozenset(one.acquisition["setup"] for one in sources),
+            calibration=self.calibration,
+        )
+        runs = [*sources, *(self._run(name, fed) for name in self.runs)]
+        return Plan(runs, arrangement=arrangement)
+
+    def _fields(self, setup: str) -> dict[str, Any]:
+        """Return the acquisition fields of a setup."""
+        fields = asdict(self.setups[setup])
+        fields["setup"] = fields.pop("name")
+        return fields
 
     def _source(self, name: str) -> Run:
         one = self.sources[name]
@@ -155,10 +171,9 @@ class Settings(_Strict):
         params = dict(one.model_extra or {})
         if "setup" in protocol.Params.model_fields:
             params["setup"] = setup
+        fields = self._fields(setup)
         if "gain" in protocol.Params.model_fields:
-            params.setdefault("gain", self.setups[setup].gain)
-        fields = asdict(self.setups[setup])
-        fields["setup"] = fields.pop("name")
+            fields["gain"] = params.setdefault("gain", fields["gain"])
         return Run.of(name, protocol, params=params, acquisition=fields)
 
     def _run(self, name: str, fed: tuple[Port, ...]) -> Run:
@@ -311,7 +326,7 @@ def _changed(values: Any, changes: Sequence[str], *, where: str) -> str:  # noqa
 
 def _apply(values: Any, change: str) -> None:  # noqa: ANN401 - a YAML tree
     name, equals, text = change.partition("=")
-    path = name.strip().split(".")
+    path = _path(name)
     if not equals or not all(path):
         raise BadSettings(
             f"Cannot read {change!r}.",
@@ -345,6 +360,14 @@ def _apply(values: Any, change: str) -> None:  # noqa: ANN401 - a YAML tree
         f"There is nothing called {name!r} to set.",
         hint=f"Known: {', '.join(known)}.",
     )
+
+
+def _path(name: str) -> list[str]:
+    """Return the parts of what is to be set; names of setups may have dots."""
+    path = name.strip().split(".")
+    if path[0] in _SECTIONS and len(path) > 3:
+        return [path[0], ".".join(path[1:-1]), path[-1]]
+    return path
 
 
 def _ports(run: str, texts: Sequence[str], fed: tuple[Port, ...]) -> tuple[Port, ...]:

@@ -30,8 +30,8 @@ class AcquisitionSetup:
     dose_before_e_per_angst2
         That the specimen has had before, e/Å2.
     gain
-        Absolute path of the gain reference of its movies; none where they are
-        corrected already.
+        Absolute path of the gain reference of its movies, of a folder of several, or a
+        pattern with ``*``; none where they are corrected already.
     gain_mirror, gain_turn_deg, gain_divides
         What to do to the gain first: reverse its columns, then turn it by 0, 90, 180 or
         270 degrees; and whether counts are to be divided by it. The movies say if that
@@ -82,12 +82,18 @@ class AcquisitionSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpticsGroup:
-    """Exposures that share their optics, numbered from 1 as RELION wants it."""
+    """Exposures that share their optics, numbered from 1 as RELION wants it.
+
+    ``is_of_beam`` says that it is one of several of its setup, for a place in the
+    template of a hole or a beam shift.
+    """
 
     number: int
     setup: AcquisitionSetup
+    is_of_beam: bool = False
 
     @property
     def name(self) -> str:
         """The name that stands in a STAR file."""
-        return self.setup.name
+        beam = f"_beam{self.number}" if self.is_of_beam else ""
+        return f"{self.setup.name}{beam}"

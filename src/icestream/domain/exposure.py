@@ -59,8 +59,9 @@ class ExposureMetadata:
         EPU's numbers. For SerialEM the hole is the label of the navigator's point, and
         `position` tells the hole around it.
     position
-        Place in the template of a hole: EPU's ``Data_<id>``, SerialEM's hole and
-        position of a multishot.
+        Place in the template of a hole: EPU's ``Data_<id>``; SerialEM's hole and
+        position of a multishot, which begin anew with each multishot: there are as
+        many as its pattern has places.
     detector
         As the program names it; for SerialEM its number: ``camera 1``.
     is_counting, is_cds

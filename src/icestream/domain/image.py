@@ -21,6 +21,12 @@ class RawFile:
         Hash of path, size, mtime and the first and last MiB.
     setup
         Name of the acquisition setup that its source declares.
+    gain, gain_fingerprint
+        Absolute path of the gain reference that its source has found for it, and a hash
+        of its size and its first and last MiB; none where there is no gain.
+    gain_of
+        Where its source has looked for gains; empty where there are none to look for,
+        ``None`` where it does not look.
     """
 
     path: str
@@ -28,6 +34,9 @@ class RawFile:
     mtime_ns: int
     fingerprint: str
     setup: str
+    gain: str | None = None
+    gain_fingerprint: str = ""
+    gain_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +54,17 @@ class Movie:
     pixel_size_angst
         Of a stored frame, Å/px.
     pixel_size_origin, dose_origin
-        Where they were taken from: ``calibration``, ``user``, ``metadata``, ``counts``
-        or ``unknown``.
+        Where they were taken from: ``calibration``, ``user``, ``metadata`` or
+        ``unknown``; ``counts`` where the dose may be told by the counts.
     dose_e_per_angst2
-        Of the whole movie, e/Å2; ``None`` where it is not known.
+        Of the whole movie, e/Å2; ``None`` where neither user nor metadata know it.
     setup
         Name of its acquisition setup.
-    notice
-        What people should know of it, in plain words; empty where there is nothing.
+    gain, gain_fingerprint
+        Absolute path of its gain reference, and a hash of what is in it (empty where
+        its source has not looked); none where it is corrected already.
+    gain_mirror, gain_turn_deg, gain_divides
+        What to do to the gain first, as in `AcquisitionSetup`.
     """
 
     path: str
@@ -64,7 +76,11 @@ class Movie:
     dose_e_per_angst2: float | None
     dose_origin: str
     setup: str
-    notice: str = ""
+    gain: str | None = None
+    gain_fingerprint: str = ""
+    gain_mirror: bool = False
+    gain_turn_deg: int = 0
+    gain_divides: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,8 @@ class MovieMotion:
         Frames that were added up.
     dose_e_per_angst2
         Of each frame, e/Å2; ``None`` where not known: the image has no dose weights.
+    dose_origin
+        ``user``, ``metadata``, ``counts`` (an estimate) or ``unknown``.
     has_local
         Whether parts of the image move differently, as far as could be shown.
     bad_pixel_count
@@ -127,6 +129,7 @@ class MovieMotion:
     dose_e_per_angst2: float | None
     has_local: bool
     bad_pixel_count: int
+    dose_origin: str = "unknown"
     error_angst: float | None = None
     seen_frame_count: int | None = None
     local_gain: float | None = None

@@ -95,7 +95,7 @@ def assign_optics_group(
         if _is_near(group.beam_shift, shift, tolerance):
             return state, group
     opened = BeamGroup(
-        number=len(state.groups) + 1,
+        number=max((one.number for one in state.groups), default=0) + 1,
         setup=setup,
         position=position,
         beam_shift=shift,

@@ -1,7 +1,8 @@
 """When an exposure belongs to another acquisition setup than the one before it.
 
 A change of shape, pixel size, voltage or mode of the camera opens a new one. What is
-not known, because metadata are late or missing, is no change.
+not known, because metadata are late or missing, is no change. The new one is a copy of
+the one that its source declares, but for what is known to differ.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from icestream.domain.exposure import ExposureMetadata
 
-__all__ = ["KnownSetup", "SetupKey", "assign_setup", "setup_key"]
+__all__ = ["KnownSetup", "SetupChange", "SetupKey", "assign_setup", "setup_key"]
 
-# The same pixel told with other digits; the least step of a magnification is 15 %.
-_SAME_PIXEL = 1e-3
+# The same value told with other digits; the least step of a magnification is 15 %.
+_SAME = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,19 @@ class SetupKey:
 
     def agrees_with(self, other: SetupKey) -> bool:
         """Whether nothing that both know differs."""
-        for one in fields(self):
-            ours, theirs = getattr(self, one.name), getattr(other, one.name)
-            if ours is None or theirs is None or ours == theirs:
-                continue
-            is_pixel = one.name == "pixel_size_angst"
-            if not (is_pixel and math.isclose(ours, theirs, rel_tol=_SAME_PIXEL)):
-                return False
-        return True
+        return not self.differences(other)
+
+    def differences(self, other: SetupKey) -> tuple[str, ...]:
+        """Say what of this is known to differ from another."""
+        pairs = {
+            one.name: (getattr(self, one.name), getattr(other, one.name))
+            for one in fields(self)
+        }
+        return tuple(
+            f"{name} is {_shown(ours)}, not {_shown(theirs)}"
+            for name, (ours, theirs) in pairs.items()
+            if not (ours is None or theirs is None or _is_alike(ours, theirs))
+        )
 
     def filled_by(self, other: SetupKey) -> SetupKey:
         """Return the same with what is unknown here taken from ``other``."""
@@ -74,11 +82,76 @@ class SetupKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetupChange:
+    """How a setup that was opened differs from the declared one it is a copy of.
+
+    Parameters
+    ----------
+    declared
+        Name of that one.
+    pixel_factor
+        Its pixel size over the declared one.
+    pixel_size_angst
+        Its pixel size in place of that, where only metadata tell it, Å/px.
+    voltage_kv
+        kV; ``None`` for that of the declared one.
+    keeps_gain, keeps_defects, keeps_dose
+        Whether what was declared of these holds here too.
+
+    Notes
+    -----
+    The pixel follows the ratio of what the metadata say of both: what a user knows
+    better than they do (where the camera stands, what was binned) holds for both. A
+    gain holds for frames of the same, twice or half the sides on the same detector, a
+    list of defects for the same frames, a dose for the same pixel and voltage.
+    """
+
+    declared: str
+    pixel_factor: float = 1.0
+    pixel_size_angst: float | None = None
+    voltage_kv: float | None = None
+    keeps_gain: bool = True
+    keeps_defects: bool = True
+    keeps_dose: bool = True
+
+    @classmethod
+    def between(cls, declared: KnownSetup, key: SetupKey) -> SetupChange:
+        """Compare a new setup's key with what is known of the declared one."""
+        old = declared.key
+        factor, pixel_angst = 1.0, None
+        if old.pixel_size_angst is None:
+            pixel_angst = key.pixel_size_angst
+        elif key.pixel_size_angst is not None:
+            factor = key.pixel_size_angst / old.pixel_size_angst
+        is_other_camera = None not in (old.detector, key.detector) and (
+            old.detector != key.detector
+        )
+        is_same_frame = old.frame_shape == key.frame_shape and not is_other_camera
+        is_same_voltage = _is_alike(old.voltage_kv, key.voltage_kv)
+        voltage_kv = None if is_same_voltage else key.voltage_kv
+        is_same_pixel = pixel_angst is None and _is_alike(factor, 1.0)
+        return cls(
+            declared=declared.name,
+            pixel_factor=1.0 if is_same_pixel else factor,
+            pixel_size_angst=pixel_angst,
+            voltage_kv=voltage_kv,
+            keeps_gain=not is_other_camera
+            and _is_scaled(old.frame_shape, key.frame_shape),
+            keeps_defects=is_same_frame,
+            keeps_dose=is_same_pixel and voltage_kv is None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownSetup:
-    """A setup of the session: a name that stays, and what is known of it by now."""
+    """A setup of the session: a name that stays, and what is known of it by now.
+
+    ``change`` says what it is a copy of; ``None`` where it is declared itself.
+    """
 
     name: str
     key: SetupKey
+    change: SetupChange | None = None
 
 
 def setup_key(
@@ -112,16 +185,25 @@ def setup_key(
 
 
 def assign_setup(
-    known: tuple[KnownSetup, ...], key: SetupKey
+    known: tuple[KnownSetup, ...],
+    key: SetupKey,
+    *,
+    now: str | None = None,
+    taken: Collection[str] = (),
 ) -> tuple[tuple[KnownSetup, ...], KnownSetup]:
     """Find the setup of an exposure, or open a new one.
 
     Parameters
     ----------
     known
-        Setups so far, in the order they were opened.
+        Setups so far, in the order they were opened; the first is the declared one.
     key
         Of the exposure.
+    now
+        Name of the setup that it has by now, where it has one: it stays there if it
+        can.
+    taken
+        Names that no new setup may have.
 
     Returns
     -------
@@ -130,13 +212,35 @@ def assign_setup(
         known of the exposure, it is the last of them. A setup learns what it did not
         know; its name stays.
     """
-    for at in reversed(range(len(known))):
-        if known[at].key.agrees_with(key):
-            found = replace(known[at], key=known[at].key.filled_by(key))
-            return (*known[:at], found, *known[at + 1 :]), found
-    names, name, count = {one.name for one in known}, key.name, 1
+    fitting = [at for at, one in enumerate(known) if one.key.agrees_with(key)]
+    if fitting:
+        at = next((at for at in fitting if known[at].name == now), fitting[-1])
+        found = replace(known[at], key=known[at].key.filled_by(key))
+        return (*known[:at], found, *known[at + 1 :]), found
+    names = {one.name for one in known}.union(taken)
+    name, count = key.name, 1
     while name in names:
         count += 1
         name = f"{key.name}_{count}"
-    opened = KnownSetup(name=name, key=key)
+    change = SetupChange.between(known[0], key) if known else None
+    opened = KnownSetup(name=name, key=key, change=change)
     return (*known, opened), opened
+
+
+def _is_alike(one: object, other: object) -> bool:
+    """Whether two values are the same, but for digits of what was measured."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_SAME)
+    return one == other
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_scaled(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether frames have the same sides, or twice or half of them."""
+    return any(
+        (up * one[0], up * one[1]) == (down * other[0], down * other[1])
+        for up, down in ((1, 1), (1, 2), (2, 1))
+    )

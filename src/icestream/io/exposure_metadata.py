@@ -92,13 +92,21 @@ class MetadataFinder:
             the movie is not to be lost with it.
         """
         movie = PurePosixPath(key)
-        stem = exposure_stem(movie.name)
-        names = [f"{stem}.xml", f"{movie.name}.mdoc", f"{movie.stem}.mdoc"]
+        stem, names = exposure_stem(movie.name), _names(movie)
         main = self._beside(movie, names) or self._elsewhere(movie, names)
         sister = self._beside(movie, [f"{stem}_Fractions.xml"], near=main)
         # What was recorded goes before what was asked for.
         paths = [path for path in (sister, main) if path is not None]
         return self._read(movie, paths)
+
+    def is_listed(self, key: str) -> bool:
+        """Whether a file with a name that fits was there at the last `refresh`."""
+        return any(self._index.places(name) for name in _names(PurePosixPath(key)))
+
+    def refresh(self) -> None:
+        """Look for files that have come or gone."""
+        self._index.refresh()
+        self._refreshed_at = self._clock()
 
     def _beside(
         self, movie: PurePosixPath, names: list[str], *, near: Path | None = None
@@ -110,15 +118,10 @@ class MetadataFinder:
         return next((path for path in paths if _is_file(path)), None)
 
     def _elsewhere(self, movie: PurePosixPath, names: list[str]) -> Path | None:
-        self._refresh()
+        if self._clock() - self._refreshed_at >= self._refresh_s:
+            self.refresh()
         chosen = (self._choose(movie, self._index.places(name)) for name in names)
         return next((path for path in chosen if path is not None), None)
-
-    def _refresh(self) -> None:
-        now = self._clock()
-        if now - self._refreshed_at >= self._refresh_s:
-            self._index.refresh()
-            self._refreshed_at = now
 
     def _choose(self, movie: PurePosixPath, places: list[Path]) -> Path | None:
         """Return the place that fits the movie's folder best, if only one does."""
@@ -154,6 +157,12 @@ class MetadataFinder:
             files=tuple(files),
             notice=" ".join(notices),
         )
+
+
+def _names(movie: PurePosixPath) -> list[str]:
+    """Return what the metadata of a movie may be called."""
+    stem = exposure_stem(movie.name)
+    return [f"{stem}.xml", f"{movie.name}.mdoc", f"{movie.stem}.mdoc"]
 
 
 def _is_file(path: Path) -> bool:

@@ -99,6 +99,7 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
                 setup=setup,
                 options=options,
                 files=files,
+                counts_dose=movie.dose_origin == "counts",
                 threads=context.threads,
             )
 

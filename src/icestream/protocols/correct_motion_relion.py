@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
     from icestream.domain import AcquisitionSetup
     from icestream.external.relion import RelionCorrection
-    from icestream.protocols.corrected_movie import CorrectedFiles
+    from icestream.io.relion_motion import RelionMotion
+    from icestream.protocols.corrected_movie import CorrectedFiles, WrittenImage
     from icestream.protocols.movie_plan import MoviePlan
 
 __all__ = ["CorrectMotionRelion", "CorrectMotionRelionParams"]
@@ -139,7 +140,14 @@ class CorrectMotionRelion(PerItem[CorrectMotionRelionParams]):
             plan = plan_movie(Path(movie.path), setup=setup, options=options)
             relion = self.params.relion(context.threads)
             logs = _Logs(log.temporary, context.locate(log.path))
-            return _correct(plan, files, relion, logs)
+            with plan.checked_frames(context.threads) as (frames, fit):
+                if movie.dose_origin == "counts":
+                    plan = plan.with_counted_dose(frames)
+            star, image = _correct(plan, files, relion, logs)
+            motion = record_motion(plan, star, files, fit)
+            return CorrectedMovie(
+                image=image, motion=replace(motion, is_as_in_first_frame=True)
+            )
 
         return correct_item(
             context,
@@ -152,9 +160,7 @@ class CorrectMotionRelion(PerItem[CorrectMotionRelionParams]):
 
 def _correct(
     plan: MoviePlan, files: CorrectedFiles, options: RelionOptions, logs: _Logs
-) -> CorrectedMovie:
-    with plan.checked_frames(options.threads) as (_, fit):
-        pass
+) -> tuple[RelionMotion, WrittenImage]:
     with tempfile.TemporaryDirectory(prefix="icestream-relion-") as place:
         gain = _write_gain(plan, Path(place) / "gain.mrc")
         done = _run(plan, gain, Path(place) / "run", options, logs)
@@ -163,11 +169,7 @@ def _correct(
             plain = read_micrograph(done.unweighted_image)
     image = write_images({".mrc": weighted, "_noDW.mrc": plain}, plan, files)
     found = done.motion
-    star = relion_motion(plan, found.field, image, hot_px=found.hot_px)
-    motion = record_motion(plan, star, files, fit)
-    return CorrectedMovie(
-        image=image, motion=replace(motion, is_as_in_first_frame=True)
-    )
+    return relion_motion(plan, found.field, image, hot_px=found.hot_px), image
 
 
 def _run(

@@ -12,6 +12,7 @@ from icestream.domain import AcquisitionSetup, Micrograph, MovieMotion
 from icestream.engines.ctf import power_spectra
 from icestream.io import THUMBNAIL_SUFFIX, write_mrc, write_thumbnail
 from icestream.io.relion_motion import RelionMotion, write_relion_motion
+from icestream.protocols.gain_shelf import require_same_gain
 from icestream.protocols.movie_plan import SPECTRUM_PX
 from icestream.streaming.protocol import Keep
 
@@ -42,10 +43,6 @@ READS = (
     "pixel_size_angst",
     "voltage_kv",
     "dose_before_e_per_angst2",
-    "gain",
-    "gain_mirror",
-    "gain_turn_deg",
-    "gain_divides",
     "defects",
     "setup",
 )
@@ -110,18 +107,25 @@ def correct_item(
     -------
     Mapping
         ``micrograph`` and ``motion``, under their names in the session.
+
+    Raises
+    ------
+    UnreadableFile, IncompleteFile
+        The gain is not there, or another one than the movie was bound to.
     """
     fields = context.acquisition
+    if movie.gain is not None and movie.gain_fingerprint:
+        require_same_gain(movie.gain, movie.gain_fingerprint)
     setup = AcquisitionSetup(
         name=fields.setup,
         pixel_size_angst=movie.pixel_size_angst,
         voltage_kv=fields.voltage_kv,
         dose_e_per_angst2=movie.dose_e_per_angst2,
         dose_before_e_per_angst2=fields.dose_before_e_per_angst2,
-        gain=fields.gain,
-        gain_mirror=fields.gain_mirror,
-        gain_turn_deg=fields.gain_turn_deg,
-        gain_divides=fields.gain_divides,
+        gain=movie.gain,
+        gain_mirror=movie.gain_mirror,
+        gain_turn_deg=movie.gain_turn_deg,
+        gain_divides=movie.gain_divides,
         defects=fields.defects,
     )
     products = {ending: context.product(ending) for ending in endings}
@@ -145,12 +149,9 @@ def correct_item(
         spectrum=products["_spectrum.mrc"].path,
         spectrum_pixel_size_angst=image.spectrum_pixel_size_angst,
     )
-    notices = (movie.notice, done.motion.notice)
-    motion = replace(
-        done.motion,
-        star=products[".star"].path,
-        notice=" ".join(one for one in notices if one),
-    )
+    motion = replace(done.motion, star=products[".star"].path)
+    if movie.dose_e_per_angst2 is not None:
+        motion = replace(motion, dose_origin=movie.dose_origin)
     return {"micrograph": micrograph, "motion": motion}
 
 
@@ -240,6 +241,7 @@ def record_motion(
     left = plan.header.left_over_frame_count
     notices = (
         "The dose is not known: no dose weights." if early is None else "",
+        plan.dose_notice,
         f"{left} raw frames at the end fill no fraction and were dropped."
         if left
         else "",
@@ -255,6 +257,7 @@ def record_motion(
         late_angst=late,
         frame_count=len(shift),
         dose_e_per_angst2=plan.dose_e_per_angst2,
+        dose_origin=_dose_origin(plan),
         has_local=star.field.local_angst is not None,
         bad_pixel_count=len(star.hot_px),
         gain_correlation=None if fit is None else fit.correlation,
@@ -331,6 +334,12 @@ def path_lengths_angst(
     middles = before_e_per_angst2 + dose_e_per_angst2 * (np.arange(len(way)) + 0.5)
     early = float(np.interp(_EARLY_E_PER_ANGST2, middles, way))
     return total, early, total - early
+
+
+def _dose_origin(plan: MoviePlan) -> str:
+    if plan.dose_e_per_angst2 is None:
+        return "unknown"
+    return "counts" if plan.dose_notice else "user"
 
 
 def _whole_spectrum(half: torch.Tensor) -> torch.Tensor:

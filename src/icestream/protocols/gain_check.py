@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from typing import Protocol as Contract
 
 import numpy as np
 
@@ -20,13 +21,38 @@ if TYPE_CHECKING:
 
     from icestream.domain import AcquisitionSetup
 
-__all__ = ["declared_orientation", "require_fitting_gain"]
+__all__ = [
+    "DeclaredGain",
+    "declared_orientation",
+    "require_fitting_gain",
+    "way_to_declare",
+]
 
 # The middle of a movie says enough: every way was found with 30 counts a pixel.
 _SIDE_PX = 512
 # By so many standard errors another way must fit, and better than the declared one.
 _CLEAR = 10.0
 _MOST_BY_NOISE = 0.5
+
+
+class DeclaredGain(Contract):
+    """A gain reference and what is to be done to it first, as a setup says."""
+
+    @property
+    def gain(self) -> str | None:
+        """Absolute path; none where movies are corrected already."""
+
+    @property
+    def gain_mirror(self) -> bool:
+        """Whether its columns are reversed."""
+
+    @property
+    def gain_turn_deg(self) -> int:
+        """By how much it is turned then."""
+
+    @property
+    def gain_divides(self) -> bool:
+        """Whether counts are divided by it."""
 
 
 def require_fitting_gain(
@@ -71,24 +97,41 @@ def require_fitting_gain(
     best = max(others, key=lambda one: one.z_score, default=declared)
     if best.z_score < _CLEAR or best.z_score - declared.z_score < _CLEAR:
         return declared
-    right = _after(declared_orientation(setup), best.orientation)
-    divides = setup.gain_divides != best.is_inverse
     how = f"{best.orientation}{', inverted' if best.is_inverse else ''}"
     raise BadSettings(
         f"The gain reference {setup.gain} of setup {setup.name!r} does not lie as "
         "declared: its pattern has a correlation with the movie's counts of "
         f"{declared.correlation:.3f}, but of {best.correlation:.3f} {how} "
         f"({best.z_score:.0f} standard errors).",
-        hint=f"Set setups.{setup.name}.gain_mirror={str(right.is_mirrored).lower()} "
-        f"gain_turn_deg={90 * right.quarter_turns} "
-        f"gain_divides={str(divides).lower()}, or give the right file.",
+        hint=f"Set {way_to_declare(setup.name, setup, best)}, or give the right file.",
     )
 
 
-def declared_orientation(setup: AcquisitionSetup) -> Orientation:
-    """Return what a setup says is to be done to its gain first."""
+def way_to_declare(setup: str, declared: DeclaredGain, found: GainCandidate) -> str:
+    """Return the settings with which a gain fits that was found to lie otherwise.
+
+    Parameters
+    ----------
+    setup
+        Name of the setup.
+    declared
+        What it says so far.
+    found
+        How the gain lies, as it is brought into the frames now.
+    """
+    right = _after(declared_orientation(declared), found.orientation)
+    divides = declared.gain_divides != found.is_inverse
+    return (
+        f"setups.{setup}.gain_mirror={str(right.is_mirrored).lower()} "
+        f"gain_turn_deg={90 * right.quarter_turns} "
+        f"gain_divides={str(divides).lower()}"
+    )
+
+
+def declared_orientation(declared: DeclaredGain) -> Orientation:
+    """Return what is to be done to a gain first."""
     return Orientation(
-        quarter_turns=setup.gain_turn_deg // 90, is_mirrored=setup.gain_mirror
+        quarter_turns=declared.gain_turn_deg // 90, is_mirrored=declared.gain_mirror
     )
 
 

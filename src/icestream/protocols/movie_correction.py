@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from icestream.domain import AcquisitionSetup, MovieMotion
     from icestream.protocols.corrected_movie import CorrectedFiles
-    from icestream.protocols.movie_plan import MovieOptions
+    from icestream.protocols.movie_plan import MovieOptions, MoviePlan
 
 __all__ = ["correct_movie_file"]
 
@@ -36,6 +36,7 @@ def correct_movie_file(
     setup: AcquisitionSetup,
     options: MovieOptions,
     files: CorrectedFiles,
+    counts_dose: bool = False,
     threads: int = 1,
     device: str = "cpu",
 ) -> CorrectedMovie:
@@ -51,6 +52,8 @@ def correct_movie_file(
         What is wanted.
     files
         Where to.
+    counts_dose
+        Whether counts may tell a dose that is not known.
     threads
         On the CPU.
     device
@@ -71,20 +74,11 @@ def correct_movie_file(
         Nothing can be written.
     """
     plan = plan_movie(path, setup=setup, options=options)
-    recipe = CorrectionRecipe(
-        pixel_size_angst=plan.pixel_size_angst,
-        voltage_kv=setup.voltage_kv,
-        dose_e_per_angst2=plan.dose_e_per_angst2,
-        before_e_per_angst2=plan.before_e_per_angst2,
-        with_local=options.local,
-        with_plain=True,
-        with_halves=options.keep_halves,
-        binning=options.binning,
-    )
     with plan.checked_frames(threads) as (frames, fit), naming(path):
+        plan = plan.with_counted_dose(frames) if counts_dose else plan
         done = correct_movie(
             frames,
-            recipe=recipe,
+            recipe=_recipe(plan),
             gain=plan.gain,
             defects=plan.defects,
             threads=threads,
@@ -95,6 +89,20 @@ def correct_movie_file(
     star = relion_motion(plan, done.motion.field, image, hot_px=hot_px)
     motion = record_motion(plan, star, files, fit)
     return CorrectedMovie(image=image, motion=_with_estimate(motion, done))
+
+
+def _recipe(plan: MoviePlan) -> CorrectionRecipe:
+    options = plan.options
+    return CorrectionRecipe(
+        pixel_size_angst=plan.pixel_size_angst,
+        voltage_kv=plan.setup.voltage_kv,
+        dose_e_per_angst2=plan.dose_e_per_angst2,
+        before_e_per_angst2=plan.before_e_per_angst2,
+        with_local=options.local,
+        with_plain=True,
+        with_halves=options.keep_halves,
+        binning=options.binning,
+    )
 
 
 def _images(done: Correction) -> Mapping[str, NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from icestream.domain.errors import UnusableImage
+from icestream.domain.precedence import settle_dose
 from icestream.io.eer import EerSampling, frames_per_fraction
 from icestream.io.movie import read_movie_header
 from icestream.protocols.gain_check import require_fitting_gain
@@ -80,6 +81,10 @@ _USUAL_EER_FRAMES = 40
 # A frame that holds less than this of what the others do is blank.
 _LEAST_SHARE = 0.2
 _SPARSE = 16
+# Of a whole movie; what seems more than this was not counted electron by electron.
+_MOST_E_PER_ANGST2 = 200.0
+# Share of pixels at either end that are left out of the mean: hot and dead ones.
+_OUTLYING = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +142,8 @@ class MoviePlan:
         ``(h, w)`` as it fits the frames, if the setup has one; not to be changed.
     defects
         ``(h, w)`` known ones, of gain and list; ``None`` where nothing is said.
+    dose_notice
+        What people should know of a dose that was counted.
     """
 
     path: Path
@@ -148,6 +155,7 @@ class MoviePlan:
     dose_e_per_angst2: float | None
     gain: NDArray[np.float32] | None
     defects: NDArray[np.bool_] | None
+    dose_notice: str = ""
 
     @property
     def pixel_size_angst(self) -> float:
@@ -190,6 +198,37 @@ class MoviePlan:
             if self.gain is not None:
                 fit = require_fitting_gain(frames, self.gain, self.setup)
             yield frames, fit
+
+    def with_counted_dose(self, frames: NDArray[Any]) -> MoviePlan:
+        """Return the plan with a dose by counts, where none is known and they tell it.
+
+        Parameters
+        ----------
+        frames
+            ``(frames, h, w)`` as decoded: EER, or bytes, as a counting camera has them.
+            Other numbers may be scaled or corrected and tell nothing.
+
+        Notes
+        -----
+        An estimate, and too low: ice and the camera lose electrons. Weights by it are a
+        little milder than right, and nearer to right than none.
+        """
+        is_counted = self.header.format == "eer" or frames.dtype.itemsize == 1
+        if self.dose_e_per_angst2 is not None or not is_counted:
+            return self
+        sums = frames[:, ::_SPARSE, ::_SPARSE].sum(axis=0, dtype=np.float64)
+        low, high = np.quantile(sums, [_OUTLYING, 1 - _OUTLYING])
+        settled = settle_dose(
+            counted_e_per_px=float(sums[(sums >= low) & (sums <= high)].mean()),
+            pixel_size_angst=self.pixel_size_angst,
+        )
+        if settled.value is None or settled.value > _MOST_E_PER_ANGST2:
+            return self
+        return replace(
+            self,
+            dose_e_per_angst2=settled.value / len(frames),
+            dose_notice=settled.notice,
+        )
 
 
 def plan_movie(

@@ -19,14 +19,13 @@ from icestream.engines.gain import fit_defects, fit_shape
 from icestream.io.defects import read_defects
 from icestream.io.gain import read_gain
 from icestream.io.movie import read_frames, read_movie_header
-from icestream.protocols.gain_check import declared_orientation
+from icestream.protocols.gain_check import DeclaredGain, declared_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from icestream.domain import AcquisitionSetup
     from icestream.engines.gain import Orientation
     from icestream.io.eer import EerSampling
 
@@ -83,11 +82,11 @@ def loaded_frames(
 
 
 def load_gain(
-    setup: AcquisitionSetup, *, is_for_eer: bool, frame_shape: tuple[int, int]
+    declared: DeclaredGain, *, is_for_eer: bool, frame_shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-    """Return the gain of a setup as it fits the frames, and its defects.
+    """Return a gain as it fits the frames, and its defects.
 
-    Read once a worker; do not write to it. ``None`` where the setup has none.
+    Read once a worker; do not write to it. ``None`` where there is none.
 
     Raises
     ------
@@ -96,9 +95,9 @@ def load_gain(
     UnusableImage
         Values that are no numbers, or a shape that does not fit.
     """
-    if setup.gain is None:
+    if declared.gain is None:
         return None
-    path = Path(setup.gain)
+    path = Path(declared.gain)
     try:
         status = path.stat()
     except OSError as error:
@@ -110,8 +109,8 @@ def load_gain(
         return _read_gain(
             path,
             is_for_eer,
-            declared_orientation(setup),
-            setup.gain_divides,
+            declared_orientation(declared),
+            declared.gain_divides,
             frame_shape,
             (status.st_size, status.st_mtime_ns),
         )

@@ -12,6 +12,8 @@ from icestream.streaming.protocol import Aggregate, Input, Params
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from icestream.streaming.protocol import Context
+
 __all__ = ["CtfStatistics", "CtfSums", "SessionStatistics"]
 
 
@@ -57,7 +59,11 @@ class SessionStatistics(Aggregate[Params, CtfSums]):
         return CtfSums()
 
     def update(
-        self, state: CtfSums, added: Sequence[Ctf], withdrawn: Sequence[Ctf]
+        self,
+        _context: Context,
+        state: CtfSums,
+        added: Sequence[Ctf],
+        withdrawn: Sequence[Ctf],
     ) -> CtfSums:
         """Return the sums with some fits added and others taken out."""
         for one in added:

@@ -11,9 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from icestream.domain import RawFile
 from icestream.io.completeness import check_complete
+from icestream.protocols.exposure_files import ExposureFiles
+from icestream.protocols.gain_shelf import BoundFiles, GainShelf
 from icestream.streaming.folder import FolderRules, FolderWatcher
 from icestream.streaming.hints import ChangeHints
-from icestream.streaming.protocol import Params, Sighting, Source
+from icestream.streaming.protocol import Params, Sighting, SightingState, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,10 +48,17 @@ class WatchFolderParams(Params):
         description="What is written last beside each file, e.g. {stem}.xml or "
         "{name}.mdoc: a file waits for it and is complete when it stands there.",
     )
+    metadata_folder: str | None = Field(
+        default=None,
+        description="Folder of EPU's XML or SerialEM's mdoc files, where they are not "
+        "beside the files. They may come late or never: nothing waits for them.",
+    )
     gain: str | None = Field(
         default=None,
-        description="Gain reference, absolute: files wait until it is there. That of "
-        "the setup, if not given.",
+        description="Gain reference of the movies, absolute; a folder of several, or a "
+        "pattern with *: of these, the one that fits the frames, and of those that do "
+        "the last before the movie. Movies wait until there is one. That of the setup, "
+        "if not given.",
     )
     renamed_when_complete: bool = Field(
         default=False,
@@ -121,13 +130,25 @@ class WatchFolderParams(Params):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_gains_apart(self) -> Self:
+        if self.gain is not None and Path(self.gain) == Path(self.folder):
+            raise ValueError(
+                "gain is the watched folder: give the gains a folder of their own, or "
+                "a pattern that no movie matches"
+            )
+        return self
+
 
 class WatchFolder(Source[WatchFolderParams]):
     """Take each file of an acquisition folder once it is complete.
 
     The folder is only read: nothing in it is written, renamed, locked or deleted. A
-    file's key is its path relative to the folder. `FolderWatcher` says what becomes of
-    rewritten, touched, linked and vanished files.
+    file's key is its path relative to the folder. What its header, and EPU's XML or
+    SerialEM's mdoc, tell of how it was taken goes with it, also when they come late. A
+    movie is taken together with its gain: it comes again when a gain that belongs to it
+    arrives or is replaced. `FolderWatcher` says what becomes of rewritten, touched,
+    linked and vanished files.
     """
 
     name: ClassVar[str] = "watch_folder"
@@ -142,6 +163,10 @@ class WatchFolder(Source[WatchFolderParams]):
         hints: ChangeHints | None = None,
     ) -> None:
         super().__init__(params)
+        shelf = None
+        if params.gain is not None:
+            shelf = GainShelf(params.gain, settle_s=params.poll_s / 2, clock=clock)
+        self._gains = BoundFiles(shelf)
         self._watcher = FolderWatcher(
             Path(params.folder),
             setup=params.setup,
@@ -151,7 +176,7 @@ class WatchFolder(Source[WatchFolderParams]):
                 exclude=params.exclude,
                 recursive=params.recursive,
                 companion=params.companion,
-                needs=params.gain,
+                needs=shelf,
                 renamed_when_complete=params.renamed_when_complete,
                 full_listing_every=params.full_listing_every,
                 # Hints may bring two polls close together; half a period between
@@ -161,6 +186,12 @@ class WatchFolder(Source[WatchFolderParams]):
             clock=clock,
             hints=ChangeHints() if hints is None else hints,
         )
+        other = params.metadata_folder
+        self._files = ExposureFiles(
+            Path(params.folder),
+            metadata_folder=None if other is None else Path(other),
+            clock=clock,
+        )
 
     @property
     def interval_s(self) -> float:
@@ -168,12 +199,18 @@ class WatchFolder(Source[WatchFolderParams]):
         return self.params.poll_s
 
     def poll(self) -> Sequence[Sighting]:
-        """Return what changed since the last call; trouble is a sighting, no error."""
-        return self._watcher.poll()
+        """Return what changed since the last call; trouble is a sighting, no error.
+
+        Of files that came together the one that was written first comes first: it is
+        the one that its setup was declared for.
+        """
+        seen = sorted(self._gains.bind(self._watcher.poll), key=_written_at)
+        return [*self._files.described(seen), *self._files.late()]
 
     def resume(self, seen: Sequence[Sighting]) -> None:
         """Learn what the ledger already knows, before the first poll."""
-        self._watcher.resume(seen)
+        self._watcher.resume(self._gains.resume(seen))
+        self._files.resume(seen)
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the next poll: less than the time when something appears."""
@@ -187,4 +224,13 @@ class WatchFolder(Source[WatchFolderParams]):
     def finished(self) -> bool:
         """Whether nothing changed for so long, and nothing waits."""
         limit_s = self.params.close_after_idle_s
-        return limit_s is not None and self._watcher.idle_s >= limit_s
+        if limit_s is None or self._gains.is_waiting:
+            return False
+        return self._watcher.idle_s >= limit_s
+
+
+def _written_at(sighting: Sighting) -> int:
+    """Return the time of a file that is taken; before it, what is none."""
+    if sighting.state is not SightingState.TAKEN or sighting.item is None:
+        return 0
+    return int(sighting.item.mtime_ns)

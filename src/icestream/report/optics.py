@@ -1,9 +1,9 @@
-"""Optics groups: exposures with the same acquisition fields share one."""
+"""Optics groups: exposures with the same optics and beam share one."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from icestream.domain import AcquisitionSetup, OpticsGroup
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Optics"]
 
-_FIELDS = tuple(one.name for one in fields(AcquisitionSetup) if one.name != "name")
+_FIELDS = (
+    "pixel_size_angst",
+    "voltage_kv",
+    "spherical_aberration_mm",
+    "amplitude_contrast",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +30,8 @@ class Optics:
     Parameters
     ----------
     groups
-        Numbered from 1, in order of the sources and then of first arrival.
+        In order of their numbers, from 1. Numbers that were given while exposures came
+        stay; others follow, in order of the sources and then of first arrival.
     of_key
         Group of each exposure whose acquisition is known.
     """
@@ -40,21 +46,30 @@ class Optics:
         An exposure keeps the fields that it came with, so a setup that was changed in
         the middle of the session gives two groups; the later one gets another name.
         """
+        numbered: list[tuple[str, Mapping[str, Any]]] = []
+        others: list[tuple[str, Mapping[str, Any]]] = []
+        for key, text in exposures:
+            acquisition = json.loads(text)
+            which = numbered if "optics_group" in acquisition else others
+            which.append((key, acquisition))
+        sources = {_source(key) for key, _ in numbered}
+        declared = [
+            (f"{name}/", run.acquisition)
+            for name, run in plan.runs.items()
+            if run.acquisition and name not in sources
+        ]
         found: dict[tuple[Any, ...], OpticsGroup] = {}
         of_key: dict[str, OpticsGroup] = {}
-        for name, run in plan.runs.items():
-            if run.acquisition:
-                _group(found, run.acquisition, _name(plan, name))
-        by_text: dict[tuple[str, str], OpticsGroup | None] = {}
-        for key, text in exposures:
-            same = (key.partition("/")[0], text)
-            if same not in by_text:
-                name = _name(plan, same[0])
-                by_text[same] = _group(found, json.loads(text), name)
-            group = by_text[same]
+        for key, acquisition in (*numbered, *declared, *others):
+            group = _group(found, acquisition, _name(plan, _source(key)))
             if group is not None:
                 of_key[key] = group
-        return cls(groups=tuple(found.values()), of_key=of_key)
+        groups = sorted(found.values(), key=lambda one: one.number)
+        return cls(groups=tuple(groups), of_key=of_key)
+
+
+def _source(key: str) -> str:
+    return key.partition("/")[0]
 
 
 def _name(plan: Plan, source: str) -> str:
@@ -69,18 +84,28 @@ def _group(
     source_setup: str,
 ) -> OpticsGroup | None:
     name = str(acquisition.get("name") or acquisition.get("setup") or source_setup)
-    identity = (name, *(acquisition.get(one) for one in _FIELDS))
+    beam = acquisition.get("optics_group", {})
+    identity = (name, beam.get("number"), *(acquisition.get(one) for one in _FIELDS))
     if identity in found:
         return found[identity]
     known = {one: acquisition[one] for one in _FIELDS if one in acquisition}
     if not {"pixel_size_angst", "voltage_kv"} <= set(known):
         return None
+    numbers = {one.number for one in found.values()}
+    number = beam.get("number")
+    if number is None or number in numbers:
+        number = max(numbers, default=0) + 1
+    group = OpticsGroup(
+        number=number,
+        setup=AcquisitionSetup(name=name, **known),
+        is_of_beam=any(beam.get(one) for one in ("position", "beam_shift")),
+    )
     taken = {one.name for one in found.values()}
-    setup = AcquisitionSetup(name=name, **known)
-    if name in taken:
-        setup = replace(setup, name=_fresh(name, taken))
-    found[identity] = OpticsGroup(number=len(found) + 1, setup=setup)
-    return found[identity]
+    if group.name in taken:
+        setup = replace(group.setup, name=_fresh(name, taken))
+        group = replace(group, setup=setup)
+    found[identity] = group
+    return group
 
 
 def _fresh(name: str, taken: set[str]) -> str:

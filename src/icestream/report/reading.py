@@ -104,7 +104,7 @@ def _exposure(key: str, tables: Tables, pace: Pace) -> ExposureResult:
     return ExposureResult(
         key=key,
         source=key.partition("/")[0],
-        setup=group.name if group else setup,
+        setup=group.setup.name if group else setup,
         arrival=tables.arrivals[key],
         arrived_at=pace.arrived_at(key),
         finished_at=pace.finished_at(key),
@@ -112,6 +112,7 @@ def _exposure(key: str, tables: Tables, pace: Pace) -> ExposureResult:
         states=states,
         micrograph=micrograph,
         ctf=tables.ctfs.get(key),
+        group=group,
         verdict=decided.verdict if decided else None,
         gate=gate,
         override=decided.override if decided else None,

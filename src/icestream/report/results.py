@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from icestream.domain import Coordinates, Ctf, Micrograph, OpticsGroup, Verdict
+    from icestream.domain import (
+        AcquisitionSetup,
+        Coordinates,
+        Ctf,
+        Micrograph,
+        OpticsGroup,
+        Verdict,
+    )
     from icestream.report.roles import Roles
     from icestream.streaming.answers import NoticeLine, SeenFile
 
@@ -21,6 +28,7 @@ __all__ = [
     "Rates",
     "RunResult",
     "SessionResults",
+    "SetupResult",
     "Snapshot",
     "Standing",
 ]
@@ -47,7 +55,7 @@ class ExposureResult:
     source
         The run that brought it.
     setup
-        Name of its optics group.
+        Name of its acquisition setup.
     arrival
         Order of arrival, from 0 or 1.
     arrived_at, finished_at
@@ -58,6 +66,8 @@ class ExposureResult:
         State of its task in each run that knows it.
     micrograph, ctf
         What was found, if so.
+    group
+        Its optics group, where the acquisition is known.
     verdict, gate, override
         Of the gate that decided: the rule's word, its run, and a person's word.
     pick_count, particle_count
@@ -76,6 +86,7 @@ class ExposureResult:
     states: Mapping[str, str]
     micrograph: Micrograph | None = None
     ctf: Ctf | None = None
+    group: OpticsGroup | None = None
     verdict: Verdict | None = None
     gate: str | None = None
     override: bool | None = None
@@ -180,6 +191,15 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetupResult:
+    """A setup, counted from 1 as it appeared, and its optics groups' numbers."""
+
+    number: int
+    setup: AcquisitionSetup
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionResults:
     """Everything at one moment.
 
@@ -190,7 +210,8 @@ class SessionResults:
     exposures
         In order of arrival.
     groups
-        Optics groups: one for each set of acquisition fields.
+        Optics groups: one for each setup, place in the template of a hole and beam
+        shift.
     gallery, coordinates
         Exposures worth looking at, and their picks by key.
     paused
@@ -213,6 +234,21 @@ class SessionResults:
     paused: Mapping[str, str]
     rates: Rates
     is_finished: bool
+
+    @property
+    def setups(self) -> tuple[SetupResult, ...]:
+        """The setups of the optics groups."""
+        found: dict[str, list[OpticsGroup]] = {}
+        for one in self.groups:
+            found.setdefault(one.setup.name, []).append(one)
+        return tuple(
+            SetupResult(
+                number=number,
+                setup=groups[0].setup,
+                groups=tuple(one.number for one in groups),
+            )
+            for number, groups in enumerate(found.values(), start=1)
+        )
 
     def count(self, standing: Standing) -> int:
         """Return how many exposures stand there."""

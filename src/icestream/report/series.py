@@ -88,7 +88,7 @@ def _series(
     shown: Quantity,
     value_of: Callable[[ExposureResult], float | None],
 ) -> Series:
-    groups = {one.name: one.number for one in results.groups}
+    setups = {one.setup.name: one.number for one in results.setups}
     points = []
     for order, one in enumerate(results.exposures, start=1):
         value = value_of(one)
@@ -97,7 +97,7 @@ def _series(
                 Point(
                     order,
                     value * shown.factor,
-                    groups.get(one.setup, 1),
+                    setups.get(one.setup, 1),
                     one.standing is Standing.REJECTED,
                 )
             )

@@ -91,15 +91,14 @@ def export_star(
     -----
     ``micrographs_ctf.star`` holds the accepted exposures, ``..._rejected.star`` the
     others that have a CTF; ``coordinates.star`` names the accepted ones' files of picks
-    in ``coordinates/``; ``particles.star`` has an optics group for every setup, box and
+    in ``coordinates/``; ``particles.star`` has one for every optics group, box and
     pixel size. Images are reached through links (see `Project`). Values stand as they
     are, but for TIFF micrographs: RELION flips their rows when it reads them, and so do
     row coordinates and angles here.
     """
     results = read_results(reader, plan)
     project = Project(folder, session_folder=session_folder, plan=plan)
-    groups = {one.name: one for one in results.groups}
-    shots = [_shot(one, project, groups) for one in results.exposures if one.ctf]
+    shots = [_shot(one, project) for one in results.exposures if one.ctf]
     accepted = [one for one in shots if one.exposure.accepted is not False]
     rejected = [one for one in shots if one.exposure.accepted is False]
     _write_micrographs(folder / "micrographs_ctf.star", accepted, results.groups)
@@ -132,10 +131,8 @@ def _items(
         yield key, decode(record, kind)
 
 
-def _shot(
-    exposure: ExposureResult, project: Project, groups: Mapping[str, OpticsGroup]
-) -> _Shot:
-    if exposure.setup not in groups:
+def _shot(exposure: ExposureResult, project: Project) -> _Shot:
+    if exposure.group is None:
         raise BadSettings(
             f"The voltage or the pixel size of {exposure.key} is not known.",
             hint="Give its source a setup with both, then start the session again.",
@@ -147,7 +144,7 @@ def _shot(
         micrograph=exposure.micrograph,
         ctf=exposure.ctf,
         name=project.name_of(exposure.micrograph.path, key=exposure.key),
-        group=groups[exposure.setup],
+        group=exposure.group,
     )
 
 

@@ -149,7 +149,7 @@ class _Serialem:
             tilt_deg=truth.tilt_deg,
             image_shift_um=entry.image_shift_um,
             magnification=self._outputs.magnification(recipe.pixel_size_angst),
-            hole_and_position=f"{entry.hole}-{entry.area}",
+            hole_and_position=f"{entry.hole_in_cluster}-{entry.area}",
         )
         write_mdoc(root / mdoc, [exposure], voltage_kv=truth.voltage_kv)
         return [mdoc]

@@ -31,8 +31,9 @@ class Place:
     ----------
     square, hole, area
         From 1; holes are numbered through all squares. The area is the shot of a hole.
-    beam_group
-        Of the beam shift within a cluster, from 1: the same shift, the same group.
+    hole_in_cluster, beam_group
+        Of the hole, and of the beam shift, within a cluster, from 1: the same shift,
+        the same group.
     since_focus
         Exposures taken before on the same square.
     square_um, stage_um, hole_um
@@ -44,6 +45,7 @@ class Place:
     square: int
     hole: int
     area: int
+    hole_in_cluster: int
     beam_group: int
     since_focus: int
     square_um: tuple[float, float]
@@ -83,6 +85,7 @@ def find_place(timing: Timing, index: int) -> Place:
         square=square + 1,
         hole=hole + 1,
         area=shot + 1,
+        hole_in_cluster=in_cluster + 1,
         beam_group=in_cluster * timing.shots_per_hole + shot + 1,
         since_focus=in_square * timing.shots_per_hole + shot,
         square_um=square_um,

@@ -185,8 +185,8 @@ class Entry:
     grid, square, hole, area
         From 1; numbering of squares and holes starts anew on each grid. The area is
         the place within a hole.
-    beam_group
-        Of the beam shift within a cluster, from 1.
+    hole_in_cluster, beam_group
+        Of the hole, and of the beam shift, within a cluster, from 1.
     image_shift_um, stage_um
         x and y of the shift; x, y, z of the stage.
     square_um, hole_um
@@ -211,6 +211,7 @@ class Entry:
     square: int
     hole: int
     area: int
+    hole_in_cluster: int
     beam_group: int
     image_shift_um: tuple[float, float]
     stage_um: tuple[float, float, float]
@@ -415,6 +416,7 @@ def _entry(
         square=where.square,
         hole=where.hole,
         area=where.area,
+        hole_in_cluster=where.hole_in_cluster,
         beam_group=where.beam_group,
         image_shift_um=where.image_shift_um,
         stage_um=(*where.stage_um, quality.height_um),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from icestream.streaming.records import Record
     from icestream.streaming.scheduler import Scheduler
 
-__all__ = ["BUNDLE", "Bundle", "Dispatcher", "product_stem"]
+__all__ = ["BUNDLE", "Bundle", "Dispatcher", "product_folder", "product_stem"]
 
 _SHORT_S = 0.02
 """Tasks quicker than this may share a bundle when there is a backlog."""
@@ -246,6 +246,7 @@ class Dispatcher:
             inputs={STATE: stored[1]} if stored else {},
             added=_pick(records, come),
             withdrawn=_pick(records, go),
+            product_stem=f"{product_folder(run)}/{task.content_key[:12]}.{cursor}",
             **self._common(run),
         )
 
@@ -261,6 +262,11 @@ class Dispatcher:
         }
 
 
+def product_folder(run: str) -> str:
+    """Return where the products of a run lie, relative to the session."""
+    return f"products/{run}"
+
+
 def product_stem(task: TaskId) -> str:
     """Return where a task's products lie: readable, where the key's names permit it.
 
@@ -271,9 +277,9 @@ def product_stem(task: TaskId) -> str:
     *folders, name = PurePosixPath(task.key).parts
     name = PurePosixPath(name).stem
     if ".." in folders or "/" in folders or len(task.key.encode()) > _LONGEST_KEY:
-        return f"products/{task.run}/{unique}"
+        return f"{product_folder(task.run)}/{unique}"
     folders = [_short(one) for one in folders]
-    return "/".join(("products", task.run, *folders, f"{_short(name)}.{unique}"))
+    return "/".join((product_folder(task.run), *folders, f"{_short(name)}.{unique}"))
 
 
 def _short(name: str) -> str:

@@ -269,7 +269,7 @@ def _run(envelope: Envelope, products: list[Product]) -> Mapping[str, Record]:
     kind = import_protocol(envelope.protocol)
     protocol = kind(kind.parse(envelope.params))
     if isinstance(protocol, Aggregate):
-        return _run_aggregate(protocol, envelope)
+        return _run_aggregate(protocol, envelope, products)
     if isinstance(protocol, PerItem):
         return _run_per_item(protocol, envelope, products)
     raise InternalError(f"{kind.__name__} is no protocol that runs on a slot.")
@@ -278,21 +278,13 @@ def _run(envelope: Envelope, products: list[Product]) -> Mapping[str, Record]:
 def _run_per_item(
     protocol: PerItem[Any], envelope: Envelope, products: list[Product]
 ) -> Mapping[str, Record]:
-    context = Context(
-        key=envelope.task.key,
-        acquisition=AcquisitionView(envelope.acquisition),
-        session_folder=Path(envelope.session_folder),
-        product_stem=envelope.product_stem,
-        threads=envelope.threads,
-    )
-    context.products = products
     inputs = {
         name: one
         if isinstance(one, Missing)
         else decode(one, protocol.inputs[name].kind)
         for name, one in envelope.inputs.items()
     }
-    items = protocol.process(context, **inputs)
+    items = protocol.process(_context(envelope, products), **inputs)
     if set(items) != set(protocol.outputs):
         raise InternalError(
             f"{protocol.name} returned {sorted(items)} instead of its declared outputs "
@@ -307,8 +299,20 @@ def _run_per_item(
     return {name: encode(item) for name, item in items.items()}
 
 
+def _context(envelope: Envelope, products: list[Product]) -> Context:
+    context = Context(
+        key=envelope.task.key,
+        acquisition=AcquisitionView(envelope.acquisition),
+        session_folder=Path(envelope.session_folder),
+        product_stem=envelope.product_stem,
+        threads=envelope.threads,
+    )
+    context.products = products
+    return context
+
+
 def _run_aggregate(
-    protocol: Aggregate[Any, Any], envelope: Envelope
+    protocol: Aggregate[Any, Any], envelope: Envelope, products: list[Product]
 ) -> Mapping[str, Record]:
     (source,) = protocol.inputs.values()
     (output,) = protocol.outputs
@@ -317,6 +321,7 @@ def _run_aggregate(
     if isinstance(stored, Record):
         state = decode(stored, type(state))
     state = protocol.update(
+        _context(envelope, products),
         state,
         [decode(one, source.kind) for one in envelope.added],
         [decode(one, source.kind) for one in envelope.withdrawn],

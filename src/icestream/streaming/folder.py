@@ -121,9 +121,6 @@ class FolderWatcher:
         self._polls = 0
         self._polled_s = self._changed_s = clock()
         self._needs_time = False
-        self._needed: Stamp | None = None
-        self._needed_since_s = 0.0
-        self._looked, self._is_at_rest = -1, False
         self._unconfirmed: set[str] = set()
         self._troubled: set[str] = set()
         self._reported: dict[str, tuple[SightingState, str, str | None]] = {}
@@ -289,7 +286,7 @@ class FolderWatcher:
             self._arrivals.claim(arrival, status)
             self._accept(arrival, _UNCHANGED)
             return
-        if self._rules.needs == absolute(self._root, arrival.path):
+        if self._is_needed(arrival.path):
             self._dismiss(arrival, SightingState.IGNORED, _NEEDED)
             return
         if self._must_wait(arrival):
@@ -332,9 +329,8 @@ class FolderWatcher:
             reason = f"waits for its companion {companion!r}"
             self._report(path, SightingState.WAITING, reason)
             return True
-        if self._rules.needs is not None and not self._is_there(self._rules.needs):
-            reason = f"waits for {self._rules.needs!r}, which is not there yet"
-            self._report(path, SightingState.WAITING, reason)
+        if self._rules.needs is not None and (lacking := self._rules.needs.lacking()):
+            self._report(path, SightingState.WAITING, f"waits for {lacking}")
             return True
         if not arrival.is_at_rest(
             self._rules, now_s=self._polled_s, has_companion=companion is not None
@@ -354,21 +350,10 @@ class FolderWatcher:
             return False
         return True
 
-    def _is_there(self, path: str) -> bool:
-        """Whether a file that all others need is there and at rest."""
-        if self._looked == self._polls:
-            return self._is_at_rest
-        self._looked, before = self._polls, self._needed
-        try:
-            self._needed = Stamp.of(self._lister.stat(path))
-        except OSError:
-            self._needed = None
-        if self._needed is None or self._needed != before:
-            self._needed_since_s, self._is_at_rest = self._polled_s, False
-        elif self._needed.size_bytes:
-            settled_s = self._polled_s - self._needed_since_s
-            self._is_at_rest = settled_s >= self._rules.settle_s
-        return self._is_at_rest
+    def _is_needed(self, path: str) -> bool:
+        """Whether it is what all others need."""
+        needs = self._rules.needs
+        return needs is not None and needs.includes(absolute(self._root, path))
 
     def _open(self, arrival: Arrival) -> None:
         verdict = self._read(absolute(self._root, arrival.path))

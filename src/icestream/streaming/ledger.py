@@ -13,11 +13,11 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from icestream.domain.errors import InternalError, LedgerUnusable
-from icestream.domain.verdict import Verdict
 from icestream.streaming import schema
 from icestream.streaming.database import check_place, connect, in_our_words, inode_of
 from icestream.streaming.events import dump_event, load_event
 from icestream.streaming.filesystem import file_system_of
+from icestream.streaming.protocol import Keep
 from icestream.streaming.records import Record
 from icestream.streaming.state import (
     Exposure,
@@ -28,11 +28,19 @@ from icestream.streaming.state import (
     StoreRun,
     StoreTask,
 )
-from icestream.streaming.tasks import Change, ChangeKind, State, Task
+from icestream.streaming.task_rows import task_from_row, task_row
+from icestream.streaming.tasks import Change, ChangeKind
 from icestream.streaming.workflow import item_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from icestream.streaming.events import Event
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     from icestream.streaming.scheduler import Scheduler
     from icestream.streaming.workflow import Port
 
-__all__ = ["Ledger", "Transaction", "task_from_row"]
+__all__ = ["Ledger", "Transaction"]
 
 _CACHED_RECORDS = 4096
 _AT_ONCE = 500
@@ -216,7 +224,7 @@ class Transaction:
         for one in instructions:
             match one:
                 case StoreTask(run, key, task):
-                    self._upsert(schema.task, (run, key), _task_row(run, key, task))
+                    self._upsert(schema.task, (run, key), task_row(run, key, task))
                 case Change():
                     row = {n: getattr(one, n) for n in Change.__slots__}
                     self._append(schema.change, row | {"kind": one.kind.value})
@@ -306,6 +314,21 @@ class Transaction:
         """Note that an aggregate has published a snapshot."""
         row = {"run": run, "cursor": cursor, "item": item}
         self._append(schema.snapshot, row)
+
+    def forget_stale(self, folder: str, *, named: Collection[str]) -> list[str]:
+        """Forget files of earlier updates that nothing names any more; return them."""
+        self.flush()
+        columns = schema.artifact.c
+        query = sa.select(columns.path).where(
+            columns.keep == Keep.UNTIL_STALE.value,
+            columns.path.startswith(f"{folder}/", autoescape=True),
+        )
+        found = self._connection.execute(query).scalars()
+        stale = [one for one in found if one not in named]
+        self._connection.execute(
+            sa.delete(schema.artifact).where(columns.path.in_(stale))
+        )
+        return stale
 
     def set_marks(self, marks: Mapping[str, str]) -> None:
         """Let the ledger say something of itself."""
@@ -440,48 +463,3 @@ class Transaction:
         self, table: sa.Table, key: tuple[str, ...], row: dict[str, Any]
     ) -> None:
         self._keyed.setdefault(table, {})[key] = row
-
-
-def _task_row(run: str, key: str, task: Task) -> dict[str, Any]:
-    verdict = task.verdict
-    return {
-        "run": run,
-        "key": key,
-        "state": task.state.value,
-        "content": task.content,
-        "attempt": task.attempt,
-        "failures": task.failures,
-        "retry_at": task.retry_at,
-        "reason": task.reason,
-        "published": task.published,
-        "accepted": verdict.accepted if verdict else None,
-        "rule": verdict.rule if verdict else None,
-        "value": verdict.value if verdict else None,
-        "limit": verdict.limit if verdict else None,
-        "verdict_reason": verdict.reason if verdict else None,
-        "override": task.override,
-    }
-
-
-def task_from_row(row: Any) -> Task:  # noqa: ANN401 - a row of the task table
-    """Make a task from its row."""
-    verdict = None
-    if row.rule is not None:
-        verdict = Verdict(
-            accepted=row.accepted,
-            rule=row.rule,
-            value=row.value,
-            limit=row.limit,
-            reason=row.verdict_reason,
-        )
-    return Task(
-        state=State(row.state),
-        content=row.content,
-        attempt=row.attempt,
-        failures=row.failures,
-        retry_at=row.retry_at,
-        reason=row.reason,
-        published=row.published,
-        verdict=verdict,
-        override=row.override,
-    )

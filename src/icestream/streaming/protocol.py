@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -90,9 +90,14 @@ class Resources:
 
 
 class Keep(StrEnum):
-    """How long a product's file is kept."""
+    """How long a product's file is kept.
+
+    ``UNTIL_STALE`` is for aggregates: until a later update's state and snapshot name
+    it no more.
+    """
 
     KEEP = "keep"
+    UNTIL_STALE = "until_stale"
     CACHE = "cache"
 
 
@@ -130,7 +135,7 @@ class Context:
     Parameters
     ----------
     key
-        The exposure that is processed.
+        The exposure that is processed; empty for an aggregate's update.
     acquisition
         The declared acquisition fields of this exposure.
     session_folder
@@ -190,7 +195,9 @@ class SightingState(StrEnum):
 class Sighting:
     """One line of the ingest ledger: a path, what was made of it, and why.
 
-    ``key``, ``item`` and ``fingerprint`` belong to taken paths only.
+    ``key``, ``item`` and ``fingerprint`` belong to taken paths only, and so does what
+    the source knows of how it was taken: ``acquisition``, plain values by name, which
+    may come later than the path. On `Source.resume` they are all that is known.
     """
 
     path: str
@@ -199,6 +206,7 @@ class Sighting:
     key: str | None = None
     item: Item | None = None
     fingerprint: str | None = None
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Protocol(ABC, Generic[P]):
@@ -307,7 +315,9 @@ class Aggregate(Protocol[P], Generic[P, S]):
     """Follows one output from change to change and publishes snapshots.
 
     The state is checkpointed with its place in the output's log: each change is
-    counted exactly once. ``outputs`` names the one snapshot.
+    counted exactly once. What is too large for it goes to products that the state
+    names. Where it has ``notices``, a tuple of texts, people are told those that the
+    state before did not have. ``outputs`` names the one snapshot.
     """
 
     @abstractmethod
@@ -315,7 +325,13 @@ class Aggregate(Protocol[P], Generic[P, S]):
         """Return the state before the first change: a dataclass like an item."""
 
     @abstractmethod
-    def update(self, state: S, added: Sequence[Item], withdrawn: Sequence[Item]) -> S:
+    def update(
+        self,
+        context: Context,
+        state: S,
+        added: Sequence[Item],
+        withdrawn: Sequence[Item],
+    ) -> S:
         """Return the state with some items added and others taken out again."""
 
     @abstractmethod

@@ -22,9 +22,9 @@ from icestream.streaming.answers import (
     Trouble,
 )
 from icestream.streaming.database import connect_to_read, in_our_words
-from icestream.streaming.ledger import task_from_row
 from icestream.streaming.protocol import SightingState
 from icestream.streaming.records import Record
+from icestream.streaming.task_rows import task_from_row
 from icestream.streaming.tasks import TERMINAL, State
 from icestream.streaming.workflow import ACCEPTED, REJECTED, item_id, passed
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from icestream.domain.errors import BadSettings, InternalError, SessionError
 from icestream.streaming import events as ev
+from icestream.streaming.acquisitions import Acquisitions
 from icestream.streaming.dispatch import Dispatcher
-from icestream.streaming.execution import STATE, Outcome
+from icestream.streaming.execution import Outcome
 from icestream.streaming.feed import Feed, Sightings
 from icestream.streaming.leftovers import sweep_leftovers
 from icestream.streaming.outages import Outages
@@ -25,7 +26,8 @@ from icestream.streaming.recorder import Limits, Recorder
 from icestream.streaming.records import decode, encode
 from icestream.streaming.state import SESSION
 from icestream.streaming.tasks import State
-from icestream.streaming.workflow import Port, Shape, item_id
+from icestream.streaming.updates import store_update
+from icestream.streaming.workflow import Port, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -102,10 +104,12 @@ class Service:
         self._dispatcher = Dispatcher(
             plan, self.scheduler, executor, session_folder=session_folder
         )
+        self._acquisitions = Acquisitions(plan, self.scheduler.board)
         self._feeds: dict[str, Feed] = {}
         self._finishing = False
         self._quiet: set[str] = set()
         self._outages = Outages(plan)
+        self._stale: list[str] = []
         self._stop_at: float | None = None
         self._next_check = 0.0
 
@@ -213,13 +217,20 @@ class Service:
     def check_changes(self, runs: Iterable[Run]) -> None:
         """Refuse a change that a service at work cannot follow."""
         for run in runs:
-            if self._feeds and run.spec.shape is Shape.SOURCE:
-                name = run.spec.name
-                raise BadSettings(
-                    f"Source {name!r} changes only while the session is stopped.",
-                    hint="Nothing was changed. `icestream stop`, change it, "
-                    "`icestream start`.",
-                )
+            if run.spec.shape is Shape.SOURCE:
+                self._refuse_at_work(f"Source {run.spec.name!r} changes")
+
+    def check_setups(self) -> None:
+        """Refuse to change how acquisition fields are arranged while at work."""
+        self._refuse_at_work("Setups change")
+
+    def _refuse_at_work(self, what: str) -> None:
+        if self._feeds:
+            raise BadSettings(
+                f"{what} only while the session is stopped.",
+                hint="Nothing was changed. `icestream stop`, change it, "
+                "`icestream start`.",
+            )
 
     def finish(self, _transaction: Transaction) -> None:
         """Close the sources once they are quiet, and end when all is done."""
@@ -241,6 +252,7 @@ class Service:
                 identity = last.identity if last is not None and same else run.identity
                 self._recorder.configure(transaction, run, identity=identity)
             self._recorder.apply(transaction, ev.Recovered())
+            self._acquisitions.learn()
             for run in self.plan.runs.values():
                 if run.spec.shape is Shape.SOURCE:
                     self._open_source(transaction, run)
@@ -269,6 +281,15 @@ class Service:
             self._executor.submit(slot, bundle)
         for reply in replies:
             reply()
+        self._remove_stale()
+
+    def _remove_stale(self) -> None:
+        """Remove the files that are stored to be no longer needed."""
+        for path in self._stale:
+            # What cannot be removed is only in the way.
+            with contextlib.suppress(OSError):
+                (self._folder / path).unlink(missing_ok=True)
+        self._stale.clear()
 
     def _receive(self) -> list[_Message]:
         due = self.scheduler.next_due()
@@ -312,16 +333,8 @@ class Service:
         run, identity = outcome.task.run, outcome.task.content_key
         if cursor is None:
             raise InternalError(f"An update of {run!r} came back that was never sent.")
-        outputs = dict(outcome.outputs)
-        state = outputs.pop(STATE)
         if identity == self.scheduler.board.runs[run].identity:
-            transaction.set_checkpoint(
-                run, identity=identity, cursor=cursor, state=state
-            )
-            content = _hash(run, identity, str(cursor))
-            transaction.add_records(content, outputs)
-            (output,) = outputs
-            transaction.add_snapshot(run, cursor=cursor, item=item_id(content, output))
+            self._stale += store_update(transaction, outcome, cursor=cursor)
         self._recorder.apply(transaction, ev.Updated(run, identity, cursor))
 
     def _take_sightings(self, transaction: Transaction, message: Sightings) -> None:
@@ -354,9 +367,8 @@ class Service:
         record = encode(one.item)
         content = _hash(key, str(one.fingerprint), plan.identity)
         transaction.add_records(content, {output: record})
-        self._recorder.apply(
-            transaction, ev.Arrived(run, key, content, plan.acquisition)
-        )
+        fields = self._acquisitions.settle(transaction, run, key, one.acquisition)
+        self._recorder.apply(transaction, ev.Arrived(run, key, content, fields))
 
     def _tick(self, transaction: Transaction) -> None:
         due = self.scheduler.next_due()
@@ -437,17 +449,19 @@ class Service:
                     key=row.key.removeprefix(f"{name}/") if row.key else None,
                     item=item,
                     fingerprint=row.fingerprint,
+                    acquisition=self._acquisitions.told(row.key or ""),
                 )
             )
             self._outages.learn(name, seen[-1], seen_at=row.time)
         source.resume(seen)
         self._feeds[name] = Feed(name, source, self._inbox.put)
         for key, task in list(board.tasks[name].items()):
-            if task.published and board.exposures[key].acquisition != run.acquisition:
-                self._recorder.apply(
-                    transaction,
-                    ev.Arrived(name, key, task.published, run.acquisition),
-                )
+            if not task.published:
+                continue
+            fields = self._acquisitions.settle(transaction, name, key, {})
+            if fields != board.exposures[key].acquisition:
+                arrived = ev.Arrived(name, key, task.published, fields)
+                self._recorder.apply(transaction, arrived)
 
     def _check_run(self, run: str | None) -> None:
         if run is not None and run not in self.plan.runs:

@@ -216,7 +216,11 @@ class Tally(Aggregate[Params, TallyState]):
         return TallyState()
 
     def update(
-        self, state: TallyState, added: Sequence[Tick], withdrawn: Sequence[Tick]
+        self,
+        _context: Context,
+        state: TallyState,
+        added: Sequence[Tick],
+        withdrawn: Sequence[Tick],
     ) -> TallyState:
         """Return the state with ticks added and taken out."""
         return TallyState(

@@ -9,7 +9,7 @@ what is not.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,8 @@ __all__ = ["GainCandidate", "GainCheck", "GainVerdict", "check_gain"]
 # Over so many pixels the content of an image hardly changes.
 _SIDE_PX = 7
 _CLEAR = 6.0
+# Standard errors between the right way and one that is a little alike.
+_CLEAR_LEAD = 10.0
 # Deviation that raw counts have at least; that corrected ones keep at most, where it
 # can be seen that they are no raw counts.
 _RAW_PATTERN, _MOST_LEFT_PATTERN = 0.01, 0.05
@@ -150,7 +152,8 @@ def check_gain(sums: CountSums, gain: NDArray[np.float32] | None) -> GainCheck:
     large frames only the middle is looked at. Corrected movies keep the noise of their
     gain as a pattern of their own: one with more noise than the sensor has pattern
     would look like an inverted gain. Values that are no counts (not whole, or scattered
-    more) are taken for corrected up to a pattern of 5 %.
+    more) are taken for corrected up to a pattern of 5 %. A gain of more noise than the
+    sensor has pattern is told from a foreign one by its correlation alone.
     """
     if sums.movie_count == 0:
         return _found(GainVerdict.UNDECIDED, sums)
@@ -166,9 +169,34 @@ def check_gain(sums: CountSums, gain: NDArray[np.float32] | None) -> GainCheck:
         verdict = GainVerdict.UNDECIDED
     elif not is_patterned:
         verdict = GainVerdict.CORRECTED
+    elif candidates:
+        best = max(candidates, key=_certainty)
+        return replace(
+            _found(_noisy_verdict(best, candidates), sums, candidates, common),
+            best=best,
+        )
     else:
-        verdict = GainVerdict.FOREIGN if candidates else GainVerdict.MISSING
+        verdict = GainVerdict.MISSING
     return _found(verdict, sums, candidates, common)
+
+
+def _noisy_verdict(
+    best: GainCandidate, candidates: tuple[GainCandidate, ...]
+) -> GainVerdict:
+    """Return how a gain lies that has more noise than the sensor has pattern.
+
+    The slope is small then, whatever way is right; but only one is no chance.
+    """
+    others = [_certainty(one) for one in candidates if one is not best]
+    if _certainty(best) - max(others, default=0.0) < _CLEAR_LEAD:
+        return GainVerdict.FOREIGN
+    if _is_declared(best):
+        return GainVerdict.AS_DECLARED
+    return GainVerdict.INVERTED if best.is_inverse else GainVerdict.TURNED
+
+
+def _certainty(candidate: GainCandidate) -> float:
+    return max(candidate.z_score, 0.0)
 
 
 def _is_patterned(common: CommonPattern, sums: CountSums) -> bool | None:
