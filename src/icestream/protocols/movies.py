@@ -7,6 +7,7 @@ fresh memory costs more than decoding into it.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,25 +62,26 @@ def loaded_frames(
     Yields
     ------
     ndarray
-        ``(frames, h, w)`` as stored; may be changed, and is overwritten by the next.
+        ``(frames, h, w)`` as stored, float16 as float32; may be changed, and is
+        overwritten by the next.
 
     Raises
     ------
     UnreadableFile, IncompleteFile, UnusableImage
-        As `read_frames` does.
+        As `read_frames` does; also frames that do not fit into memory.
     """
     header = read_movie_header(path, eer=sampling)
     count = header.frame_count if frames is None else len(frames)
     shape = (count, header.height_px, header.width_px)
-    size = int(np.prod(shape)) * header.dtype.itemsize
+    size = math.prod(shape) * header.dtype.itemsize
     with _lock:
         if _kept["bytes"].size < size:
             _kept["bytes"] = np.empty(0, np.uint8)  # before there are two
-            _kept["bytes"] = np.empty(size, np.uint8)
+            _kept["bytes"] = _room(path, size)
         buffer = _kept["bytes"][:size].view(header.dtype).reshape(shape)
-        yield read_frames(
-            path, frames=frames, out=buffer, threads=threads, eer=sampling
-        )
+        read_frames(path, frames=frames, out=buffer, threads=threads, eer=sampling)
+        # Compiled loops know no float16.
+        yield buffer.astype(np.float32) if buffer.dtype == np.float16 else buffer
 
 
 def load_gain(
@@ -131,6 +133,17 @@ def naming(path: Path) -> Iterator[None]:
         if str(path) in error.what:
             raise
         raise UnusableImage(f"{path}: {error.what}", hint=error.hint) from error
+
+
+def _room(path: Path, size_bytes: int) -> NDArray[np.uint8]:
+    """Return memory for a movie's frames; refuse a header that asks for too much."""
+    try:
+        return np.empty(size_bytes, np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise UnusableImage(
+            f"{path} would take {size_bytes / 1e9:.0f} GB of memory when decoded.",
+            hint="Is its header damaged? Transfer it again, or use another computer.",
+        ) from error
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,0 +1,159 @@
+"""Movies of unusual kinds, and headers that promise what cannot be."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+
+from icestream.io import read_stack
+from icestream.streaming.execution import Fault
+from movie_scene import draw_frames, write_movie
+from movie_step import correct, failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SIDE = 256
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    counts = draw_frames(electrons=5.0)[:, :SIDE, :SIDE].copy()
+    counts.flags.writeable = False
+    return counts
+
+
+@pytest.fixture(scope="module")
+def usual(
+    frames: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> NDArray[np.float16]:
+    """The image of these frames, stored as bytes."""
+    folder = tmp_path_factory.mktemp("usual")
+    return image_of(folder, write_movie(folder / "movie.tif", frames))
+
+
+def image_of(folder: Path, movie: Path) -> NDArray[np.float16]:
+    return np.asarray(read_stack(correct(folder / "out", movie).product(".mrc"))[0])
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        "dtype", ["i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8", ">u2", ">f4"]
+    )
+    def test_any_type_of_tiff_gives_the_same_image(
+        self,
+        frames: NDArray[np.uint8],
+        usual: NDArray[np.float16],
+        tmp_path: Path,
+        dtype: str,
+    ) -> None:
+        path = tmp_path / "movie.tif"
+        tifffile.imwrite(
+            path,
+            frames.astype(dtype),
+            photometric="minisblack",
+            byteorder=">" if dtype.startswith(">") else "<",
+        )
+        assert np.array_equal(image_of(tmp_path, path), usual)
+
+    @pytest.mark.parametrize("dtype", ["i1", "i2", "f4", "u2", "f2"])
+    def test_any_mode_of_mrc_gives_the_same_image(
+        self,
+        frames: NDArray[np.uint8],
+        usual: NDArray[np.float16],
+        tmp_path: Path,
+        dtype: str,
+    ) -> None:
+        """As mrcfile writes it, rows as RELION has them; with an extended header."""
+        path = tmp_path / "movie.mrcs"
+        with mrcfile.new(path) as file:
+            file.set_data(frames[:, ::-1].astype(dtype))
+            file.set_extended_header(np.frombuffer(b"FEI!" * 300, "V1"))
+        assert np.array_equal(image_of(tmp_path, path), usual)
+
+
+class TestHeaders:
+    def test_a_tiff_that_promises_more_than_any_memory(self, tmp_path: Path) -> None:
+        """A thousand pages of 40,000 px a side, all of one strip of a few bytes."""
+        path = tmp_path / "movie.tif"
+        path.write_bytes(promising(pages=1000, side_px=40_000))
+        why = failure(tmp_path / "out", path)
+        assert why.fault is Fault.ITEM
+        assert f"{path} would take 1600 GB of memory" in why.message
+
+    def test_an_mrc_that_promises_more_than_any_memory(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
+        path = write_movie(tmp_path / "movie.mrc", frames)
+        side, count = 60_000, 400
+        header = bytearray(path.read_bytes()[:1024])
+        struct.pack_into("<4i", header, 0, side, side, count, 0)
+        with path.open("wb") as file:
+            file.write(header)
+            file.truncate(1024 + side * side * count)
+            file.seek(-1, 2)
+            file.write(b"\x01")
+        why = failure(tmp_path / "out", path)
+        assert why.fault is Fault.ITEM
+        assert f"{path} would take 1440 GB of memory" in why.message
+
+    @pytest.mark.parametrize(("rows", "columns"), [(1, 512), (512, 7), (20, 20)])
+    def test_frames_of_a_few_pixels_do_not_pause_the_session(
+        self, tmp_path: Path, rows: int, columns: int
+    ) -> None:
+        counts = np.random.default_rng(1).poisson(5.0, (4, rows, columns))
+        path = write_movie(tmp_path / "movie.tif", counts.astype(np.uint8))
+        why = failure(tmp_path / "out", path)
+        assert why.fault is Fault.ITEM
+        assert f"{path} has frames of {rows} x {columns} px" in why.message
+
+
+class TestPixels:
+    @pytest.mark.parametrize("value", [1e30, -1e13])
+    def test_what_is_beyond_any_count(
+        self, frames: NDArray[np.uint8], tmp_path: Path, value: float
+    ) -> None:
+        """Its square would be infinite, and warned of on the terminal."""
+        counts = frames.astype(np.float32)
+        counts[3, 7, 9] = value
+        path = write_movie(tmp_path / "movie.mrc", counts)
+        why = failure(tmp_path / "out", path)
+        assert why.fault is Fault.ITEM
+        assert f"{path} holds pixels that are no numbers, or beyond" in why.message
+
+    def test_pixels_that_are_all_alike(self, tmp_path: Path) -> None:
+        alike = np.full((4, SIDE, SIDE), 3, np.uint8)
+        why = failure(tmp_path / "out", write_movie(tmp_path / "movie.tif", alike))
+        assert "is blank: all its pixels are alike" in why.message
+
+
+def promising(*, pages: int, side_px: int) -> bytes:
+    """Return a TIFF of so many pages, whose strips hold all but nothing."""
+    strip = zlib.compress(bytes(1000))
+    size = 2 + 8 * 12 + 4
+    strip_at = 8 + pages * size
+    tags = [
+        (256, 4, side_px),
+        (257, 4, side_px),
+        (258, 3, 8),
+        (259, 3, 8),
+        (262, 3, 1),
+        (273, 4, strip_at),
+        (278, 4, side_px),
+        (279, 4, len(strip)),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, v) for tag, kind, v in tags)
+    links = [*(8 + number * size for number in range(1, pages)), 0]
+    directories = (
+        struct.pack("<H", len(tags)) + entries + struct.pack("<I", link)
+        for link in links
+    )
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(directories) + strip
