@@ -127,9 +127,9 @@ class TestAllOrNothing:
         run(capsys, *args)
         before = {one: one.read_bytes() for one in out.iterdir()}
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
         try:
-            _, err = run(capsys, *args, "--binning", 2, code=4)
+            _, err = run(capsys, *args, "--last-frame", 6, code=4)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert "good_spectrum.mrc cannot be written" in err
