@@ -36,7 +36,9 @@ __all__ = ["motion_command"]
 _LONGEST_NAME_BYTES = 240
 
 Movies = Annotated[
-    list[Path], typer.Argument(metavar="FILE", help="Movies: TIFF, MRC or EER.")
+    list[Path],
+    # One that may not be read is told as such, and the others go on.
+    typer.Argument(metavar="FILE", readable=False, help="Movies: TIFF, MRC or EER."),
 ]
 Gain = Annotated[
     Path | None,

@@ -111,10 +111,15 @@ class MovieOptions:
     def bytes_per_exposure(self, header: MovieHeader) -> int:
         """Return about how much is written for a movie."""
         finer = self.eer_upsampling if header.format == "eer" else 1
-        pixels = int(header.height_px * header.width_px * (finer / self.binning) ** 2)
+        height, width = (
+            int(side * finer / self.binning)
+            for side in (header.height_px, header.width_px)
+        )
         size = 2 if self.number_format == "float16" else 4
         images = 1 + self.keep_plain + 2 * self.keep_halves
-        return images * (pixels * size + 1024) + 4 * SPECTRUM_PX**2 + (1 << 16)
+        spectrum = 4 * min(SPECTRUM_PX, height, width) ** 2
+        thumbnail = min(1 << 16, height * width // 4)
+        return images * (height * width * size + 1024) + spectrum + thumbnail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
