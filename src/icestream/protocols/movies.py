@@ -36,6 +36,8 @@ __all__ = ["load_defects", "load_gain", "loaded_frames", "naming"]
 # The buffer of this process; whoever has it, has it alone.
 _kept = {"bytes": np.empty(0, np.uint8)}
 _lock = threading.Lock()
+_SPARSE = 8
+_FAR, _DEAD = 10.0, 1000.0
 
 
 @contextmanager
@@ -87,7 +89,7 @@ def loaded_frames(
 def load_gain(
     setup: AcquisitionSetup, *, is_for_eer: bool, frame_shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-    """Return the gain of a setup as it fits the frames, and its defects.
+    """Return the gain of a setup as it fits the frames, of mean 1, and its defects.
 
     Read once a worker; do not write to it. ``None`` where the setup has none.
 
@@ -161,6 +163,20 @@ def _read_gain(
         factors = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
     is_defect = orientation.apply(gain.is_defect)
     return (
-        fit_shape(factors, frame_shape=frame_shape),
+        _of_mean_one(fit_shape(factors, frame_shape=frame_shape)),
         fit_defects(is_defect, frame_shape=frame_shape),
     )
+
+
+def _of_mean_one(factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return factors that leave the sum of counts as it is, whatever a gain's unit.
+
+    Pixels far from the others do not count for that; one that counts next to nothing is
+    as good as dead, 0.
+    """
+    sparse = factors[::_SPARSE, ::_SPARSE]
+    middle = float(np.median(sparse[sparse > 0])) if sparse.any() else 1.0
+    is_usual = (factors > middle / _FAR) & (factors < middle * _FAR)
+    mean = factors.mean(dtype=np.float64, where=is_usual)
+    alive = np.where(factors < middle * _DEAD, factors, 0) / mean
+    return np.asarray(alive, np.float32)
