@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -17,6 +16,7 @@ from icestream.external.relion import (
     RelionOptions,
     correct_motion_with_relion,
 )
+from icestream.external.scratch import scratch_folder
 from icestream.io import guarding_writes, read_micrograph, write_mrc
 from icestream.protocols.corrected_movie import (
     READS,
@@ -154,9 +154,9 @@ def _correct(
 ) -> CorrectedMovie:
     with plan.checked_frames(options.threads) as (_, fit):
         pass
-    with tempfile.TemporaryDirectory(prefix="icestream-relion-") as place:
-        gain = _write_gain(plan, Path(place) / "gain.mrc")
-        done = _run(plan, gain, Path(place) / "run", options, logs)
+    with scratch_folder("icestream-relion-") as place:
+        gain = _write_gain(plan, place / "gain.mrc")
+        done = _run(plan, gain, place / "run", options, logs)
         weighted = plain = read_micrograph(done.image)
         if done.unweighted_image is not None:
             plain = read_micrograph(done.unweighted_image)
