@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from icestream.io import read_stack
+from icestream.domain import AcquisitionSetup
+from icestream.domain.errors import IncompleteFile, UnreadableFile
+from icestream.io import mrc, read_stack
+from icestream.protocols.movie_plan import MovieOptions, plan_movie
 from icestream.streaming.execution import Fault
 from movie_scene import draw_frames, write_movie
 from movie_step import correct, failure
@@ -115,6 +118,74 @@ class TestHeaders:
         assert why.fault is Fault.ITEM
         assert f"{path} has frames of {rows} x {columns} px" in why.message
 
+    def test_tiles_larger_than_any_memory(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "movie.tif"
+        tifffile.imwrite(path, frames, photometric="minisblack", tile=(256, 256))
+        overwrite(path, "TileWidth", 1 << 22)
+        overwrite(path, "TileLength", 1 << 22)
+        why = failure(tmp_path / "out", path)
+        assert why.fault is Fault.ITEM
+        assert f"{path} has tiles of {1 << 44} px on a page of 65536 px" in why.message
+
+    def test_a_damaged_strip_of_floats(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
+        """Whatever is damaged ends in no row at all."""
+        path = tmp_path / "movie.tif"
+        counts = frames.astype(np.float32)
+        tifffile.imwrite(
+            path, counts, photometric="minisblack", compression="zlib", predictor=3
+        )
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[2].aspage()
+            place, size = page.dataoffsets[0], page.databytecounts[0]
+        raw = bytearray(path.read_bytes())
+        raw[place : place + size] = b"\x7f" * size
+        path.write_bytes(raw)
+        why = failure(tmp_path / "out", path)
+        assert why.fault is Fault.INCOMPLETE
+        assert f"{path}, page 3: strip 1 of 1 ends early or is damaged" in why.message
+
+
+class TestVanishing:
+    """What happens to a file between its header and its pixels."""
+
+    @pytest.mark.parametrize("suffix", [".tif", ".mrc"])
+    @pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.99])
+    def test_a_file_that_goes_or_shrinks_while_it_is_read(
+        self,
+        frames: NDArray[np.uint8],
+        tmp_path: Path,
+        suffix: str,
+        share: float | None,
+    ) -> None:
+        path = write_movie(tmp_path / f"movie{suffix}", frames)
+        setup = AcquisitionSetup(name="krios", pixel_size_angst=1.0, voltage_kv=300.0)
+        plan = plan_movie(path, setup=setup, options=MovieOptions())
+        if share is None:
+            path.unlink()
+        else:
+            with path.open("r+b") as file:
+                file.truncate(int(share * path.stat().st_size))
+        kind = UnreadableFile if share is None else IncompleteFile
+        with pytest.raises(kind, match=str(path)), plan.checked_frames(threads=2):
+            pass
+
+    def test_an_open_file_that_shrinks(
+        self, frames: NDArray[np.uint8], tmp_path: Path
+    ) -> None:
+        """Nothing is mapped into memory: no signal, an error."""
+        path = write_movie(tmp_path / "movie.mrc", frames)
+        with path.open("rb", buffering=0) as file:
+            movie = mrc.open_frames(file, path)
+            path.write_bytes(path.read_bytes()[:100_000])
+            target = np.empty((SIDE, SIDE), np.uint8)
+            movie.decode_into(target, 0, 0, 1)
+            with pytest.raises(IncompleteFile, match="ended after"):
+                movie.decode_into(target, 7, 0, 1)
+
 
 class TestPixels:
     @pytest.mark.parametrize("value", [1e30, -1e13])
@@ -133,6 +204,18 @@ class TestPixels:
         alike = np.full((4, SIDE, SIDE), 3, np.uint8)
         why = failure(tmp_path / "out", write_movie(tmp_path / "movie.tif", alike))
         assert "is blank: all its pixels are alike" in why.message
+
+
+def overwrite(path: Path, tag: str, value: int) -> None:
+    """Put a number into a tag of the first page."""
+    with tifffile.TiffFile(path) as file:
+        place = file.pages.first.tags[tag].valueoffset
+        is_long = file.pages.first.tags[tag].dtype == tifffile.DATATYPE.LONG
+    raw = bytearray(path.read_bytes())
+    if not is_long:  # the type stands 6 bytes before the value
+        struct.pack_into("<H", raw, place - 6, 4)
+    struct.pack_into("<I", raw, place, value)
+    path.write_bytes(raw)
 
 
 def promising(*, pages: int, side_px: int) -> bytes:
