@@ -1,8 +1,10 @@
 """Movies turned into motion-corrected micrographs."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +12,7 @@ import torch
 import typer
 
 from icestream.cli.arguments import Json, PixelSize, Voltage
-from icestream.cli.exits import ITEMS_FAILED
+from icestream.cli.exits import ITEMS_FAILED, terminable
 from icestream.cli.files import (
     FileResult,
     each_file,
@@ -21,8 +23,8 @@ from icestream.cli.files import (
 from icestream.cli.flags import with_params
 from icestream.cli.output import make_table, say, stdout
 from icestream.domain import AcquisitionSetup
-from icestream.domain.errors import BadSettings
-from icestream.io import THUMBNAIL_SUFFIX, read_movie_header
+from icestream.domain.errors import BadSettings, UnreadableFile
+from icestream.io import THUMBNAIL_SUFFIX, guarding_writes, read_movie_header
 from icestream.protocols.correct_motion import CorrectMotion, CorrectMotionParams
 from icestream.protocols.corrected_movie import CorrectedFiles, CorrectedMovie
 from icestream.protocols.movie_correction import correct_movie_file
@@ -30,8 +32,13 @@ from icestream.protocols.movie_plan import MovieOptions
 
 __all__ = ["motion_command"]
 
+# A file takes 255 bytes, and a name of 15 more while it is written.
+_LONGEST_NAME_BYTES = 240
+
 Movies = Annotated[
-    list[Path], typer.Argument(metavar="FILE", help="Movies: TIFF, MRC or EER.")
+    list[Path],
+    # One that may not be read is told as such, and the others go on.
+    typer.Argument(metavar="FILE", readable=False, help="Movies: TIFF, MRC or EER."),
 ]
 Gain = Annotated[
     Path | None,
@@ -118,25 +125,30 @@ def motion_command(
     if dry_run:
         _tell_sizes(file, params, as_json=json)
         return
-    count = threads or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    count = min(threads or cores, cores)  # starting thousands takes minutes
 
     def correct(path: Path) -> CorrectedMovie:
-        targets = dict(named[path])
-        return correct_movie_file(
-            path.absolute(),
-            setup=setup,
-            options=options,
-            files=CorrectedFiles(
-                thumbnail=targets.pop(THUMBNAIL_SUFFIX),
-                by_ending=targets,
-                thumbnail_px=params.thumbnail_px,
-            ),
-            threads=count,
-            device=device,
-        )
+        _require_possible_names(path, named[path])
+        with _appearing_together(named[path], out) as parts:
+            done = correct_movie_file(
+                path.absolute(),
+                setup=setup,
+                options=options,
+                files=CorrectedFiles(
+                    thumbnail=parts.pop(THUMBNAIL_SUFFIX),
+                    by_ending=parts,
+                    thumbnail_px=params.thumbnail_px,
+                ),
+                threads=count,
+                device=device,
+            )
+        star = os.fspath(named[path][".star"])
+        return replace(done, motion=replace(done.motion, star=star))
 
     make_folder(out)
-    results = each_file(file, correct, doing="Correcting motion")
+    with terminable():
+        results = each_file(file, correct, doing="Correcting motion")
     if json:
         print_results_json(results, _describe)
     else:
@@ -161,6 +173,39 @@ def _require_no_movie_replaced(named: Mapping[Path, Mapping[str, Path]]) -> None
                     f"The movie {target} would be replaced by a result.",
                     hint="Give another folder with --out.",
                 )
+
+
+def _require_possible_names(movie: Path, targets: Mapping[str, Path]) -> None:
+    """Refuse a movie whose results no folder or STAR file can name."""
+    try:
+        longest = max(len(one.name.encode()) for one in targets.values())
+    except UnicodeEncodeError as error:
+        raise UnreadableFile(
+            f"{movie} has a name that is no text in UTF-8.",
+            hint="Make a link of another name, and give that.",
+        ) from error
+    if longest > _LONGEST_NAME_BYTES:
+        raise UnreadableFile(
+            f"{movie} has a name too long for those of its results.",
+            hint="Make a link of a shorter name, and give that.",
+        )
+
+
+@contextmanager
+def _appearing_together(
+    targets: Mapping[str, Path], folder: Path
+) -> Iterator[dict[str, Path]]:
+    """Say where to write what gets its names when all went well: all of it or none."""
+    with guarding_writes(folder):
+        hidden = tempfile.TemporaryDirectory(
+            prefix=".icestream-", dir=folder, ignore_cleanup_errors=True
+        )
+    with hidden as place:
+        parts = {ending: Path(place, one.name) for ending, one in targets.items()}
+        yield dict(parts)
+        for ending, part in parts.items():
+            with guarding_writes(targets[ending]):
+                part.replace(targets[ending])
 
 
 def _require_device(device: str) -> None:

@@ -56,6 +56,7 @@ def _console(*, to_stderr: bool) -> Console:
         stderr=to_stderr,
         highlight=False,
         emoji=False,
+        markup=False,
         width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL,
     )
 

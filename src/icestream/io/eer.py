@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "MOST_EER_FRAMES",
     "EerFrames",
     "EerSampling",
     "data_end_bytes",
@@ -43,7 +44,8 @@ Upsampling: TypeAlias = Literal[1, 2]
 
 _PROTOTYPE, _FIXED_BITS, _BITS_IN_TAGS = 65000, 65001, 65002
 _COMPRESSIONS = (_PROTOTYPE, _FIXED_BITS, _BITS_IN_TAGS)
-_MOST_FRAMES = np.iinfo(np.uint16).max
+MOST_EER_FRAMES = int(np.iinfo(np.uint16).max)
+"""Raw frames that one fraction can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +74,10 @@ class EerSampling:
                 f"EER movies are not sampled {self.upsampling} times as finely.",
                 hint="Give 1 or 2.",
             )
-        if not 1 <= self.frames_per_fraction <= _MOST_FRAMES:
+        if not 1 <= self.frames_per_fraction <= MOST_EER_FRAMES:
             raise BadSettings(
                 f"{self.frames_per_fraction} EER frames to a fraction cannot be.",
-                hint=f"Give 1 to {_MOST_FRAMES}.",
+                hint=f"Give 1 to {MOST_EER_FRAMES}.",
             )
 
     @property

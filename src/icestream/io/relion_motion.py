@@ -55,8 +55,8 @@ class RelionMotion:
     Parameters
     ----------
     movie
-        The movie's name, as RELION shall open it. A blank in it or in the gain's is
-        written as ``_``: a STAR file can have none.
+        The movie's name, as RELION shall open it. Blanks and quotes in it or in the
+        gain's are written as ``_``: in a STAR file they end or begin something.
     pixel_size_angst
         Of the movie as stored, Å/px.
     field
@@ -285,8 +285,8 @@ def _general_text(motion: RelionMotion) -> str:
         "rlnImageSizeY": moves.shape_px[0],
         "rlnImageSizeZ": motion.frame_count
         or motion.first_frame - 1 + moves.frame_count,
-        "rlnMicrographMovieName": _without_blanks(motion.movie),
-        "rlnMicrographGainName": motion.gain and _without_blanks(motion.gain),
+        "rlnMicrographMovieName": _in_one_word(motion.movie),
+        "rlnMicrographGainName": motion.gain and _in_one_word(motion.gain),
         "rlnMicrographBinning": float(motion.binning),
         "rlnMicrographOriginalPixelSize": float(motion.pixel_size_angst),
         "rlnMicrographDoseRate": motion.dose_e_per_angst2,
@@ -305,8 +305,8 @@ def _general_text(motion: RelionMotion) -> str:
     return f"# version 30001\n\ndata_general\n\n{''.join(lines)}\n"
 
 
-def _without_blanks(name: str) -> str:
-    return re.sub(r"\s", "_", name)
+def _in_one_word(name: str) -> str:
+    return re.sub(r"[\s'\"]", "_", name)
 
 
 def _whole_text(motion: RelionMotion, whole_px: NDArray[np.float64]) -> str:

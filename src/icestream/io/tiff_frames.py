@@ -36,6 +36,7 @@ _DECODERS: dict[int, Callable[..., Any]] = {
     34926: imagecodecs.zstd_decode,
     50000: imagecodecs.zstd_decode,
 }
+_USUAL_TILE_PX = 1 << 20
 _PLAIN, _DIFFERENCES, _SPLIT_FLOATS = 1, 2, 3
 
 
@@ -143,7 +144,7 @@ class _Page:
         rows = flat.reshape(count, self.segment_width_px)
         if self.predictor == _DIFFERENCES:
             imagecodecs.delta_decode(rows, axis=-1, out=rows)
-        if self.predictor == _SPLIT_FLOATS:
+        if self.predictor == _SPLIT_FLOATS and count:
             return np.asarray(imagecodecs.floatpred_decode(rows, axis=-1))
         return rows
 
@@ -201,6 +202,12 @@ def _page(directory: Directory, dtype: np.dtype[Any], path: Path) -> _Page:
     is_tiled = "tile_width" in directory.values
     kind = "tile" if is_tiled else "strip"
     rows = directory.number("rows_per_strip", default=height_px)
+    tile_px = directory.number("tile_height") * directory.number("tile_width")
+    if is_tiled and tile_px > max(4 * height_px * width_px, _USUAL_TILE_PX):
+        raise UnreadableFile(
+            f"{path} has tiles of {tile_px} px on a page of {height_px * width_px} px.",
+            hint="The file is damaged: transfer it again.",
+        )
     return _Page(
         height_px=height_px,
         width_px=width_px,

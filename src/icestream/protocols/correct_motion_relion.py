@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -18,6 +17,7 @@ from icestream.external.relion import (
     RelionOptions,
     correct_motion_with_relion,
 )
+from icestream.external.scratch import scratch_folder
 from icestream.io import guarding_writes, read_micrograph, write_mrc
 from icestream.protocols.corrected_movie import (
     READS,
@@ -161,9 +161,9 @@ class CorrectMotionRelion(PerItem[CorrectMotionRelionParams]):
 def _correct(
     plan: MoviePlan, files: CorrectedFiles, options: RelionOptions, logs: _Logs
 ) -> tuple[RelionMotion, WrittenImage]:
-    with tempfile.TemporaryDirectory(prefix="icestream-relion-") as place:
-        gain = _write_gain(plan, Path(place) / "gain.mrc")
-        done = _run(plan, gain, Path(place) / "run", options, logs)
+    with scratch_folder("icestream-relion-") as place:
+        gain = _write_gain(plan, place / "gain.mrc")
+        done = _run(plan, gain, place / "run", options, logs)
         weighted = plain = read_micrograph(done.image)
         if done.unweighted_image is not None:
             plain = read_micrograph(done.unweighted_image)

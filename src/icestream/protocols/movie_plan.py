@@ -12,7 +12,7 @@ from pydantic import Field
 
 from icestream.domain.errors import UnusableImage
 from icestream.domain.precedence import settle_dose
-from icestream.io.eer import EerSampling, frames_per_fraction
+from icestream.io.eer import MOST_EER_FRAMES, EerSampling, frames_per_fraction
 from icestream.io.movie import read_movie_header
 from icestream.protocols.gain_check import require_fitting_gain
 from icestream.protocols.movies import load_defects, load_gain, loaded_frames
@@ -56,6 +56,7 @@ EerFrames = Annotated[
     int | None,
     Field(
         ge=1,
+        le=MOST_EER_FRAMES,
         description="Raw frames in a fraction of an EER movie, in place of its dose.",
     ),
 ]
@@ -85,6 +86,9 @@ _SPARSE = 16
 _MOST_E_PER_ANGST2 = 200.0
 # Share of pixels at either end that are left out of the mean: hot and dead ones.
 _OUTLYING = 0.01
+_MOST_COUNTS = 1e12
+# Fewer pixels say nothing of defects, nor of motion.
+_LEAST_SIDE_PX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +116,15 @@ class MovieOptions:
     def bytes_per_exposure(self, header: MovieHeader) -> int:
         """Return about how much is written for a movie."""
         finer = self.eer_upsampling if header.format == "eer" else 1
-        pixels = int(header.height_px * header.width_px * (finer / self.binning) ** 2)
+        height, width = (
+            int(side * finer / self.binning)
+            for side in (header.height_px, header.width_px)
+        )
         size = 2 if self.number_format == "float16" else 4
         images = 1 + self.keep_plain + 2 * self.keep_halves
-        return images * (pixels * size + 1024) + 4 * SPECTRUM_PX**2 + (1 << 16)
+        spectrum = 4 * min(SPECTRUM_PX, height, width) ** 2
+        thumbnail = min(1 << 16, height * width // 4)
+        return images * (height * width * size + 1024) + spectrum + thumbnail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -245,6 +254,11 @@ def plan_movie(
     header = read_movie_header(path, eer=sampling)
     chosen = _frames(path, header, options)
     shape = (header.height_px, header.width_px)
+    if min(shape) < _LEAST_SIDE_PX:
+        raise UnusableImage(
+            f"{path} has frames of {header.height_px} x {header.width_px} px.",
+            hint="They are too small to align: leave this movie out.",
+        )
     found = load_gain(setup, is_for_eer=header.format == "eer", frame_shape=shape)
     gain, defects = (None, None) if found is None else found
     if setup.defects is not None:
@@ -285,14 +299,13 @@ def _sampling(
 
 def _frames(path: Path, header: MovieHeader, options: MovieOptions) -> range:
     last = header.frame_count if options.last_frame is None else options.last_frame
-    chosen = range(options.first_frame - 1, last)
-    if len(chosen) < 2 or last > header.frame_count:
+    if last > header.frame_count or last <= options.first_frame:
         raise UnusableImage(
             f"{path} has {header.frame_count} frames; asked for were "
             f"{options.first_frame} to {last}.",
             hint="Give 2 frames at least, of those that every movie has.",
         )
-    return chosen
+    return range(options.first_frame - 1, last)
 
 
 def _frame_dose(
@@ -307,17 +320,23 @@ def _frame_dose(
 
 def _check_light(frames: NDArray[Any], path: Path) -> None:
     """Refuse movies that nothing was recorded in."""
-    if frames.dtype.kind == "f" and not all(np.isfinite(one).all() for one in frames):
+    if frames.dtype.kind == "f" and not all(_are_counts(one) for one in frames):
         raise UnusableImage(
-            f"{path} holds pixels that are no numbers.",
+            f"{path} holds pixels that are no numbers, or beyond any count.",
             hint="Look at the program that wrote it; leave this movie out.",
         )
     sparse = frames[:, ::_SPARSE, ::_SPARSE].astype(np.float64)
     means = sparse.mean(axis=(1, 2))
     lit = int((means > _LEAST_SHARE * np.median(means)).sum())
+    dark = f"{len(means) - lit} of {len(means)} frames hold next to nothing"
     if sparse.std() == 0 or not means.max() > 0 or 2 * lit < len(means):
+        said = dark if 2 * lit < len(means) else "all its pixels are alike"
         raise UnusableImage(
-            f"{path} is blank: {len(means) - lit} of {len(means)} frames hold next to "
-            "nothing.",
+            f"{path} is blank: {said}.",
             hint="Was the beam on, the shutter open? Leave this movie out.",
         )
+
+
+def _are_counts(frame: NDArray[Any]) -> bool:
+    """Return whether no value of a frame is NaN, infinite or too large to square."""
+    return bool(frame.min() > -_MOST_COUNTS and frame.max() < _MOST_COUNTS)

@@ -7,6 +7,7 @@ fresh memory costs more than decoding into it.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ __all__ = ["load_defects", "load_gain", "loaded_frames", "naming"]
 # The buffer of this process; whoever has it, has it alone.
 _kept = {"bytes": np.empty(0, np.uint8)}
 _lock = threading.Lock()
+_SPARSE = 8
+_FAR, _DEAD = 10.0, 1000.0
 
 
 @contextmanager
@@ -60,31 +63,32 @@ def loaded_frames(
     Yields
     ------
     ndarray
-        ``(frames, h, w)`` as stored; may be changed, and is overwritten by the next.
+        ``(frames, h, w)`` as stored, float16 as float32; may be changed, and is
+        overwritten by the next.
 
     Raises
     ------
     UnreadableFile, IncompleteFile, UnusableImage
-        As `read_frames` does.
+        As `read_frames` does; also frames that do not fit into memory.
     """
     header = read_movie_header(path, eer=sampling)
     count = header.frame_count if frames is None else len(frames)
     shape = (count, header.height_px, header.width_px)
-    size = int(np.prod(shape)) * header.dtype.itemsize
+    size = math.prod(shape) * header.dtype.itemsize
     with _lock:
         if _kept["bytes"].size < size:
             _kept["bytes"] = np.empty(0, np.uint8)  # before there are two
-            _kept["bytes"] = np.empty(size, np.uint8)
+            _kept["bytes"] = _room(path, size)
         buffer = _kept["bytes"][:size].view(header.dtype).reshape(shape)
-        yield read_frames(
-            path, frames=frames, out=buffer, threads=threads, eer=sampling
-        )
+        read_frames(path, frames=frames, out=buffer, threads=threads, eer=sampling)
+        # Compiled loops know no float16.
+        yield buffer.astype(np.float32) if buffer.dtype == np.float16 else buffer
 
 
 def load_gain(
     declared: DeclaredGain, *, is_for_eer: bool, frame_shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-    """Return a gain as it fits the frames, and its defects.
+    """Return a gain as it fits the frames, of mean 1, and its defects.
 
     Read once a worker; do not write to it. ``None`` where there is none.
 
@@ -132,6 +136,17 @@ def naming(path: Path) -> Iterator[None]:
         raise UnusableImage(f"{path}: {error.what}", hint=error.hint) from error
 
 
+def _room(path: Path, size_bytes: int) -> NDArray[np.uint8]:
+    """Return memory for a movie's frames; refuse a header that asks for too much."""
+    try:
+        return np.empty(size_bytes, np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise UnusableImage(
+            f"{path} would take {size_bytes / 1e9:.0f} GB of memory when decoded.",
+            hint="Is its header damaged? Transfer it again, or use another computer.",
+        ) from error
+
+
 @functools.lru_cache(maxsize=2)
 def _read_gain(
     path: Path,
@@ -147,6 +162,20 @@ def _read_gain(
         factors = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
     is_defect = orientation.apply(gain.is_defect)
     return (
-        fit_shape(factors, frame_shape=frame_shape),
+        _of_mean_one(fit_shape(factors, frame_shape=frame_shape)),
         fit_defects(is_defect, frame_shape=frame_shape),
     )
+
+
+def _of_mean_one(factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return factors that leave the sum of counts as it is, whatever a gain's unit.
+
+    Pixels far from the others do not count for that; one that counts next to nothing is
+    as good as dead, 0.
+    """
+    sparse = factors[::_SPARSE, ::_SPARSE]
+    middle = float(np.median(sparse[sparse > 0])) if sparse.any() else 1.0
+    is_usual = (factors > middle / _FAR) & (factors < middle * _FAR)
+    mean = factors.mean(dtype=np.float64, where=is_usual)
+    alive = np.where(factors < middle * _DEAD, factors, 0) / mean
+    return np.asarray(alive, np.float32)
