@@ -216,6 +216,23 @@ def test_new_takes_a_relative_folder_from_where_the_user_stands(
     assert f"folder: {tmp_path / 'raw'}" in (session / "session.yaml").read_text()
 
 
+def test_a_gain_is_named_from_where_the_user_stands(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = _new(run, tmp_path, "--set", "setups.grid.gain=gains/one.mrc")
+    settings = session / "session.yaml"
+    assert f"gain: {tmp_path / 'gains' / 'one.mrc'}" in settings.read_text()
+    assert run("set", session, "setups.grid.gain=two.mrc")[0] == 0
+    assert f"gain: {tmp_path / 'two.mrc'}" in settings.read_text()
+    assert run("set", session, "setups.grid.gain=null")[0] == 0
+    assert str(tmp_path / "null") not in settings.read_text()
+    settings.write_text(settings.read_text().replace("gain:", "gain: here.mrc  #"))
+    code, _, err = run("status", session)
+    assert (code, "gain is 'here.mrc'" in err) == (2, True)
+    assert "absolute path" in err
+
+
 def test_new_refuses_a_session_that_exists(run: Run, tmp_path: Path) -> None:
     session = _new(run, tmp_path)
     code, _, err = run("new", session, "--set", "title=Other")

@@ -13,7 +13,15 @@ __all__ = [
     "SessionDir",
     "SphericalAberration",
     "Voltage",
+    "with_absolute_path",
 ]
+
+# Values of a session that are paths, and what says that there is none.
+_PATHS = {
+    "sources": ("folder", "metadata_folder", "gain"),
+    "setups": ("gain", "defects"),
+}
+_NOTHING = ("", "null", "~")
 
 SessionDir = Annotated[
     Path,
@@ -39,3 +47,12 @@ SphericalAberration = Annotated[
 AmplitudeContrast = Annotated[
     float, typer.Option(help="Fraction of amplitude contrast, 0 to 1.")
 ]
+
+
+def with_absolute_path(change: str) -> str:
+    """Let a path in ``NAME=VALUE`` be named from where the user stands."""
+    name, equals, value = change.partition("=")
+    first, *_, last = name.split(".")
+    if last not in _PATHS.get(first, ()) or value.strip() in _NOTHING:
+        return change
+    return f"{name}{equals}{Path(value).expanduser().absolute()}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from icestream.app.session import Session
-from icestream.cli.arguments import SessionDir
+from icestream.cli.arguments import SessionDir, with_absolute_path
 from icestream.cli.output import say, stderr, stdout
 from icestream.domain.errors import BadSettings, ServiceUnreachable
 from icestream.streaming.control import ServiceState
@@ -114,7 +114,9 @@ def set_command(
     none, '[110, 140]' for a range. session.yaml is changed with it, unless it has these
     values already, by hand perhaps: then a running service only hears of them.
     """
-    changed = Session(session_dir).send("set", changes=changes)
+    changed = Session(session_dir).send(
+        "set", changes=[with_absolute_path(one) for one in changes]
+    )
     if changed:
         say(stdout(), f"Changed: {', '.join(changed)}.")
     else:

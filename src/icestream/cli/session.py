@@ -8,7 +8,7 @@ import typer
 from icestream.app.reporting import update_report
 from icestream.app.session import Session, create_session
 from icestream.app.settings import template_names
-from icestream.cli.arguments import SessionDir
+from icestream.cli.arguments import SessionDir, with_absolute_path
 from icestream.cli.output import count_of, make_table, say, stderr, stdout
 from icestream.domain.errors import BadSettings
 from icestream.streaming.control import ServiceState
@@ -46,7 +46,7 @@ def new_command(
     sources.NAME.folder, setups.NAME.pixel_size_angst and setups.NAME.voltage_kv.
     Nothing is processed before `icestream start`.
     """
-    changes = [_with_absolute_folder(one) for one in set_ or ()]
+    changes = [with_absolute_path(one) for one in set_ or ()]
     session = create_session(session_dir, template=template, changes=changes)
     console = stdout()
     say(console, f"Made {session.settings_path}")
@@ -114,12 +114,3 @@ def export_command(
         f"micrographs, {count_of(done.particle_count, 'particle')}: {target}"
     )
     say(stdout(), text)
-
-
-def _with_absolute_folder(change: str) -> str:
-    """Let a watched folder be named from where the user stands."""
-    name, equals, value = change.partition("=")
-    parts = name.split(".")
-    if parts[0] == "sources" and parts[-1] == "folder" and value:
-        return f"{name}{equals}{Path(value).expanduser().absolute()}"
-    return change

@@ -73,6 +73,14 @@ class AcquisitionSetup:
                     f"Setup {self.name!r}: {field} is {value}.",
                     hint=f"It must lie between {low:g} and {high:g} ({unit}).",
                 )
+        for field in ("gain", "defects"):
+            path = getattr(self, field)
+            if path is not None and not path.startswith("/"):
+                raise BadSettings(
+                    f"Setup {self.name!r}: {field} is {path!r}.",
+                    hint="Give an absolute path: a relative one would change its "
+                    "meaning with the folder where the service is started.",
+                )
         if self.gain_turn_deg not in (0, 90, 180, 270):
             raise BadSettings(
                 f"Setup {self.name!r}: gain_turn_deg is {self.gain_turn_deg}.",
