@@ -179,6 +179,21 @@ def test_a_gpu_finds_the_same_field() -> None:
     )
 
 
+def test_the_edge_of_what_is_dark_draws_nothing() -> None:
+    """It moves with the rest, and would tell only how far it goes across itself."""
+    frames, truth = moving(local_angst=0.0, counts=25)
+    place = torch.arange(SIDE)
+    edge = place[:, None] + place < 0.8 * SIDE
+    shaded = torch.where(edge, 0.03, 1.0)
+    moved = [
+        torch.roll(shaded, (round(y), round(x)), (0, 1))
+        for y, x in (path() / ANGST).tolist()
+    ]
+    motion = estimated(torch.stack(moved) * frames)
+    assert whole_error(motion, truth) < 0.3
+    assert motion.field.local_angst is None
+
+
 def test_tiles_that_see_nothing_say_nothing() -> None:
     """Faint and at rest: the whole is seen just so, most tiles are not."""
     draw, scene = np.random.default_rng(0), still_scene()

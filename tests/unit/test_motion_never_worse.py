@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from icestream.simulate.exposure import Defect
+
 MOVIES = 20
 SIDE, ANGST, FRAMES = 256, 3.0, 8
 DOSE_E_PER_ANGST2 = 2.0
@@ -134,9 +136,18 @@ def empty_ice(number: int) -> Moving:
 
 
 def carbon(number: int) -> Moving:
-    few = kind(particle_count=4)
-    filmed = draw_exposure(few, number=number, seed=3, defect="carbon")
-    return moving(filmed, few, jump_angst=10)
+    return filmed(number, "carbon", particle_count=4)
+
+
+def gold(number: int) -> Moving:
+    """Foil whose edge is stronger than all content, beside well-filled ice."""
+    return filmed(number, "gold", particle_count=30)
+
+
+def filmed(number: int, film: Defect, *, particle_count: int) -> Moving:
+    some = kind(particle_count=particle_count)
+    exposure = draw_exposure(some, number=number, seed=3, defect=film)
+    return moving(exposure, some, jump_angst=10)
 
 
 def one_particle(number: int) -> Moving:
@@ -203,6 +214,7 @@ def with_bad_frame(moves: Moving, number: int) -> Tensor:
     [
         (empty_ice, usual),
         (carbon, usual),
+        (gold, usual),
         (one_particle, usual),
         (protein, faint),
         (protein, dark),

@@ -16,6 +16,7 @@ import torch
 
 from icestream.domain.errors import UnusableImage
 from icestream.engines.fourier import quick_even_side
+from icestream.engines.motion.shade import light_weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,9 +208,10 @@ def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
         )
     rows, columns = height // 2, width // 2 + 1
     y, x, weight = _band((height, width), (sides[0] / height, sides[1] / width), frames)
+    light = light_weight(frames, pixel_size_angst=pixel_size_angst)
     cut, fine = [], _FineFrequencies(frames)
     for frame in frames:
-        whole = torch.fft.rfft2(frame.float(), norm="forward")
+        whole = torch.fft.rfft2(_lit(frame.float(), light), norm="forward")
         cut.append(torch.cat([whole[:rows, :columns], whole[-rows:, :columns]]))
         fine.add(whole)
     values = torch.stack(cut) * weight
@@ -228,6 +230,14 @@ def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
         still_power=still,
         noise_power=noise,
     )
+
+
+def _lit(frame: Tensor, light: Tensor | None) -> Tensor:
+    """Return a frame without what is dark, and without an edge where that begins."""
+    if light is None:
+        return frame
+    mean = (frame * light).sum() / light.sum()
+    return (frame - mean) * light
 
 
 class _FineFrequencies:
