@@ -149,6 +149,13 @@ def test_what_a_new_setup_keeps(
     assert second["voltage_kv"] == (200.0 if "200kV" in second["setup"] else 300.0)
 
 
+@pytest.mark.parametrize("gain", ["/gains", "/gains/*.mrc"])
+def test_a_choice_of_gains_is_left_to_who_looks_at_them(gain: str) -> None:
+    other = Told(frame_shape=(4096, 4096))
+    _, (_, second), _ = arranged(start(), BARE, other, source=GRID | {"gain": gain})
+    assert (second["setup"], second["gain"]) == ("4096x4096", gain)
+
+
 def test_a_shape_alone_opens_a_setup_with_the_declared_pixel() -> None:
     other = Told(frame_shape=(2046, 2880))
     _, (_, second), (notice,) = arranged(start(), BARE, other)
