@@ -229,6 +229,35 @@ def test_a_notice_is_given_once_whatever_its_numbers() -> None:
     assert arranged(again, told[0])[2] == []
 
 
+def test_a_number_that_nobody_has_any_more_makes_none_doubled() -> None:
+    shots = [
+        replace(TOLD, metadata=replace(K3, position=one)) for one in ("1", "2", "3")
+    ]
+    state, fields, _ = arranged(start(), BARE, *shots)
+    # The first gets its metadata late: group 1 is left without exposures.
+    _, first, _ = state.arrange(GRID, shots[0].plain(), before=fields[0])
+    again = start()
+    for one in (first, *fields[1:]):
+        again = again.learn(one)
+    fourth = replace(TOLD, metadata=replace(K3, position="4"))
+    _, (new,), _ = arranged(again, fourth)
+    assert [one["optics_group"]["number"] for one in fields] == [1, 2, 3, 4]
+    assert first["optics_group"]["number"] == 2
+    assert new["optics_group"]["number"] == 5
+
+
+def test_setups_of_two_sources_have_names_of_their_own() -> None:
+    other = GRID | {"setup": "other", "pixel_size_angst": 1.1}
+    state = Arrangement(
+        declared={"grid": GRID, "other": other},
+        of_sources=frozenset({"grid", "other"}),
+    )
+    state, ours, _ = arranged(state, TOLD, FINER)
+    _, theirs, _ = arranged(state, TOLD, FINER, source=other)
+    assert theirs[1]["setup"] == f"{ours[1]['setup']}_2"
+    assert theirs[1]["pixel_size_angst"] == pytest.approx(1.1 * 0.60 / 0.80)
+
+
 SHOTS = st.builds(
     Told,
     frame_shape=st.sampled_from([(64, 96), (128, 192), (70, 70)]),
