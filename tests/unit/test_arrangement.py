@@ -149,6 +149,13 @@ def test_what_a_new_setup_keeps(
     assert second["voltage_kv"] == (200.0 if "200kV" in second["setup"] else 300.0)
 
 
+@pytest.mark.parametrize("gain", ["/gains", "/gains/*.mrc"])
+def test_a_choice_of_gains_is_left_to_who_looks_at_them(gain: str) -> None:
+    other = Told(frame_shape=(4096, 4096))
+    _, (_, second), _ = arranged(start(), BARE, other, source=GRID | {"gain": gain})
+    assert (second["setup"], second["gain"]) == ("4096x4096", gain)
+
+
 def test_a_shape_alone_opens_a_setup_with_the_declared_pixel() -> None:
     other = Told(frame_shape=(2046, 2880))
     _, (_, second), (notice,) = arranged(start(), BARE, other)
@@ -220,6 +227,35 @@ def test_a_notice_is_given_once_whatever_its_numbers() -> None:
     for one in fields:
         again = again.learn(one)
     assert arranged(again, told[0])[2] == []
+
+
+def test_a_number_that_nobody_has_any_more_makes_none_doubled() -> None:
+    shots = [
+        replace(TOLD, metadata=replace(K3, position=one)) for one in ("1", "2", "3")
+    ]
+    state, fields, _ = arranged(start(), BARE, *shots)
+    # The first gets its metadata late: group 1 is left without exposures.
+    _, first, _ = state.arrange(GRID, shots[0].plain(), before=fields[0])
+    again = start()
+    for one in (first, *fields[1:]):
+        again = again.learn(one)
+    fourth = replace(TOLD, metadata=replace(K3, position="4"))
+    _, (new,), _ = arranged(again, fourth)
+    assert [one["optics_group"]["number"] for one in fields] == [1, 2, 3, 4]
+    assert first["optics_group"]["number"] == 2
+    assert new["optics_group"]["number"] == 5
+
+
+def test_setups_of_two_sources_have_names_of_their_own() -> None:
+    other = GRID | {"setup": "other", "pixel_size_angst": 1.1}
+    state = Arrangement(
+        declared={"grid": GRID, "other": other},
+        of_sources=frozenset({"grid", "other"}),
+    )
+    state, ours, _ = arranged(state, TOLD, FINER)
+    _, theirs, _ = arranged(state, TOLD, FINER, source=other)
+    assert theirs[1]["setup"] == f"{ours[1]['setup']}_2"
+    assert theirs[1]["pixel_size_angst"] == pytest.approx(1.1 * 0.60 / 0.80)
 
 
 SHOTS = st.builds(

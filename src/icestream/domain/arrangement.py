@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icestream.domain.acquisition import AcquisitionSetup
@@ -228,7 +229,7 @@ class Arrangement:
             return dict(self.declared[setup.name]) | {"setup": setup.name}
         if change.voltage_kv is not None:
             values["voltage_kv"] = change.voltage_kv
-        if not change.keeps_gain:
+        if not (change.keeps_gain or _is_choice(values["gain"])):
             values["gain"] = None
         if not change.keeps_defects:
             values["defects"] = None
@@ -290,6 +291,11 @@ class Arrangement:
             name=name, key=key, change=SetupChange(**change) if change else None
         )
         return (*self.known, found)
+
+
+def _is_choice(gain: str | None) -> bool:
+    """Whether a gain is a folder or a pattern: of these, the one that fits is taken."""
+    return gain is not None and ("*" in gain or not PurePath(gain).suffix)
 
 
 def _declared(setup: KnownSetup) -> str:

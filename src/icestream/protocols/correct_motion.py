@@ -70,8 +70,8 @@ class CorrectMotionParams(Params):
 class CorrectMotion(PerItem[CorrectMotionParams]):
     """Correct a movie: gain, defects, motion of the whole and of parts, dose.
 
-    One image, weighted by dose where the dose is known, and the motion as RELION reads
-    it. The image's rows are in RELION's order.
+    One image, weighted by dose where the dose is known or can be counted, and the
+    motion as RELION reads it. The image's rows are in RELION's order.
     """
 
     name: ClassVar = "correct_motion"
