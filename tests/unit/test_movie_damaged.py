@@ -44,7 +44,9 @@ def usual(
 
 
 def image_of(folder: Path, movie: Path) -> NDArray[np.float16]:
-    return np.asarray(read_stack(correct(folder / "out", movie).product(".mrc"))[0])
+    # Where no dose is given, that of bytes is counted, and weights are by it.
+    done = correct(folder / "out", movie, dose_e_per_angst2=40.0)
+    return np.asarray(read_stack(done.product(".mrc"))[0])
 
 
 class TestKinds:

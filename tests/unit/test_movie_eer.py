@@ -227,11 +227,17 @@ def test_the_gain_of_the_camera_and_its_defects(
         path,
         params=FLOATS | {"eer_frames": 10},
         gain=str(reference),
+        dose_e_per_angst2=1.0,  # all but no weights
     )
     image = image_of(done)
     assert done.motion.bad_pixel_count >= hot.sum()
     usual = image[~hot]
     assert image[hot].mean() == pytest.approx(usual.mean(), abs=0.2 * usual.std())
     flat = ring_correlation(image, cropped(scene), 0.02, 0.3)
-    none = correct(tmp_path / "none", path, params=FLOATS | {"eer_frames": 10})
+    none = correct(
+        tmp_path / "none",
+        path,
+        params=FLOATS | {"eer_frames": 10},
+        dose_e_per_angst2=1.0,
+    )
     assert flat > ring_correlation(image_of(none), cropped(scene), 0.02, 0.3) + 0.1
