@@ -52,7 +52,7 @@ AmplitudeContrast = Annotated[
 def with_absolute_path(change: str) -> str:
     """Let a path in ``NAME=VALUE`` be named from where the user stands."""
     name, equals, value = change.partition("=")
-    first, *_, last = name.split(".")
-    if last not in _PATHS.get(first, ()) or value.strip() in _NOTHING:
+    words = name.split(".")
+    if words[-1] not in _PATHS.get(words[0], ()) or value.strip() in _NOTHING:
         return change
     return f"{name}{equals}{Path(value).expanduser().absolute()}"

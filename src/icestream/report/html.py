@@ -139,6 +139,15 @@ def _charts(results: SessionResults) -> dict[str, Any]:
     clocks = _clocks(results.exposures)
     count = len(results.exposures)
     return {
+        "motion_charts": [
+            over_time(series[name], clocks=clocks, count=count)
+            for name in ("motion", "early_motion")
+            if series[name].points
+        ],
+        "without_dose": sum(
+            one.total_motion_angst is not None and one.early_motion_angst is None
+            for one in results.exposures
+        ),
         "charts": [
             over_time(series[name], clocks=clocks, count=count)
             for name in ("defocus", "resolution", "astigmatism")

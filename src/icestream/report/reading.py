@@ -101,6 +101,7 @@ def _exposure(key: str, tables: Tables, pace: Pace) -> ExposureResult:
     micrograph = tables.micrographs.get(key)
     group = tables.optics.of_key.get(key)
     setup = micrograph.setup if micrograph else ""
+    motion = tables.motions.get(key, {})
     return ExposureResult(
         key=key,
         source=key.partition("/")[0],
@@ -113,6 +114,8 @@ def _exposure(key: str, tables: Tables, pace: Pace) -> ExposureResult:
         micrograph=micrograph,
         ctf=tables.ctfs.get(key),
         group=group,
+        total_motion_angst=motion.get("total_angst"),
+        early_motion_angst=motion.get("early_angst"),
         verdict=decided.verdict if decided else None,
         gate=gate,
         override=decided.override if decided else None,

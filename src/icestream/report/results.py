@@ -68,6 +68,9 @@ class ExposureResult:
         What was found, if so.
     group
         Its optics group, where the acquisition is known.
+    total_motion_angst, early_motion_angst
+        Length of the path of a movie's content, and of its part up to 4 e/Å2, which is
+        ``None`` where the dose is not known; both are ``None`` without a movie.
     verdict, gate, override
         Of the gate that decided: the rule's word, its run, and a person's word.
     pick_count, particle_count
@@ -87,6 +90,8 @@ class ExposureResult:
     micrograph: Micrograph | None = None
     ctf: Ctf | None = None
     group: OpticsGroup | None = None
+    total_motion_angst: float | None = None
+    early_motion_angst: float | None = None
     verdict: Verdict | None = None
     gate: str | None = None
     override: bool | None = None

@@ -47,9 +47,23 @@ class Series:
 
 
 def all_series(results: SessionResults) -> dict[str, Series]:
-    """Return defocus, resolution, astigmatism and picks of a session."""
+    """Return motion, defocus, resolution, astigmatism and picks of a session."""
     defocus = quantity("defocus_u_angst")
     return {
+        "motion": _series(
+            results,
+            "Motion, whole path",
+            "total_motion",
+            Quantity(label="motion", unit="Å", digits=1),
+            lambda one: one.total_motion_angst,
+        ),
+        "early_motion": _series(
+            results,
+            "Motion up to 4 e⁻/Å²",
+            "early_motion",
+            Quantity(label="early motion", unit="Å", digits=1),
+            lambda one: one.early_motion_angst,
+        ),
         "defocus": _series(
             results, "Defocus U", "defocus", defocus, _of_ctf("defocus_u_angst")
         ),

@@ -46,6 +46,8 @@ class Tables:
         All that failed or was skipped, by key.
     micrographs, ctfs
         Items by key.
+    motions
+        By key, the single values of how a movie moved.
     pick_counts, particle_counts
         Lengths of blocks by key.
     """
@@ -59,6 +61,7 @@ class Tables:
     troubles: Mapping[str, Sequence[Trouble]]
     micrographs: Mapping[str, Any]
     ctfs: Mapping[str, Any]
+    motions: Mapping[str, Mapping[str, Any]]
     pick_counts: Mapping[str, int]
     particle_counts: Mapping[str, int]
 
@@ -84,6 +87,9 @@ def read_tables(
         troubles=_troubles(reader, plan),
         micrographs=_items(reader, plan, roles.micrograph),
         ctfs=_items(reader, plan, roles.ctf),
+        motions=reader.scalars(roles.motion.run, roles.motion.output)
+        if roles.motion
+        else {},
         pick_counts=coordinates,
         particle_counts=particles,
     )

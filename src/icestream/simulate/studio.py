@@ -52,7 +52,7 @@ DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 _MASK_PARTS = 32
 _COMA_MRAD_PER_UM = 0.016  # axial coma that a beam shift brings
-_FLAT_ELECTRONS_PER_PX = 400.0
+_FLAT_ELECTRONS_PER_PX = 4000.0
 
 
 def chosen_device(choice: DeviceChoice) -> Device:
