@@ -154,7 +154,7 @@ def test_a_gain_that_lies_otherwise_is_told_with_the_way(
     (told,) = follower.notices
     assert f"The gain {gain} of setup 'k3' does not lie as declared: " in told
     assert f"{found.best_correlation[0]:.3f} {found.best_way[0]}" in told
-    words = told.partition(" Set setups.k3.")[2].rstrip(".").split()
+    words = told.partition(" Set ")[2].rstrip(".").replace("setups.k3.", "").split()
     settings = {name: value for name, _, value in (one.partition("=") for one in words)}
     right = Orientation(
         quarter_turns=int(settings["gain_turn_deg"]) // 90,
@@ -172,7 +172,8 @@ def test_an_inverted_gain_is_told(tmp_path: Path, follower: Follower) -> None:
     assert found.verdict == ("inverted",)
     (told,) = follower.notices
     assert f"The gain {gain} of setup 'k3' is inverted: by 2 movies" in told
-    assert "gain_mirror=false gain_turn_deg=0 gain_divides=true." in told
+    name = "setups.k3.gain_"
+    assert f"Set {name}mirror=false {name}turn_deg=0 {name}divides=true." in told
     right = Follower(tmp_path)
     divided = [movie(tmp_path, n, gain, gain_divides=True) for n in (1, 2)]
     assert right.update(divided).verdict == ("as declared",)

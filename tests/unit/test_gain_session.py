@@ -151,8 +151,7 @@ def test_a_gain_that_lies_otherwise_is_told_and_mended(tmp_path: Path) -> None:
     session.send("pause", run="motion")
     assert run_until_told(session) == "turned"
     (told,) = [one for one in notices(session) if "does not lie as declared" in one]
-    first, *more = told.partition(" Set ")[2].rstrip(".").split()
-    session.send("set", changes=[first, *(f"setups.grid.{one}" for one in more)])
+    session.send("set", changes=told.partition(" Set ")[2].rstrip(".").split())
     session.send("resume", run="motion")
     found, motions, _ = work(Session(session.folder))
     assert found.verdict == ("as declared",)

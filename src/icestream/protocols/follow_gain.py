@@ -350,16 +350,19 @@ class _Measurement:
         stored = as_stored(found.gain, is_for_eer=one.is_for_eer)
         write_mrc(product.temporary, stored, pixel_size_angst=1.0, dtype=np.float32)
         path = self._context.locate(product.path)
-        flags = ""
+        name, as_it_lies = f"setups.{one.setup}", ""
         if one.gain_mirror or one.gain_turn_deg or one.gain_divides:
-            flags = " gain_mirror=false gain_turn_deg=0 gain_divides=false"
+            as_it_lies = (
+                f" {name}.gain_mirror=false {name}.gain_turn_deg=0"
+                f" {name}.gain_divides=false"
+            )
         self.standing = replace(
             one,
             estimate=product.path,
             estimate_error=found.error,
             told_estimate=f"A gain was estimated from {found.movie_count} movies of "
             f"setup {one.setup!r}, to {100 * found.error:.1f} % a pixel: set "
-            f"setups.{one.setup}.gain={path}{flags} to use it.",
+            f"{name}.gain={path}{as_it_lies} to use it.",
         )
 
 

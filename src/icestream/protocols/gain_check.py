@@ -103,28 +103,30 @@ def require_fitting_gain(
         "declared: its pattern has a correlation with the movie's counts of "
         f"{declared.correlation:.3f}, but of {best.correlation:.3f} {how} "
         f"({best.z_score:.0f} standard errors).",
-        hint=f"Set {way_to_declare(setup.name, setup, best)}, or give the right file.",
+        hint=f"It fits with {way_to_declare(setup, best)}; or give the right file.",
     )
 
 
-def way_to_declare(setup: str, declared: DeclaredGain, found: GainCandidate) -> str:
+def way_to_declare(
+    declared: DeclaredGain, found: GainCandidate, *, prefix: str = ""
+) -> str:
     """Return the settings with which a gain fits that was found to lie otherwise.
 
     Parameters
     ----------
-    setup
-        Name of the setup.
     declared
-        What it says so far.
+        What its setup says so far.
     found
         How the gain lies, as it is brought into the frames now.
+    prefix
+        What stands before the name of each setting.
     """
     right = _after(declared_orientation(declared), found.orientation)
     divides = declared.gain_divides != found.is_inverse
     return (
-        f"setups.{setup}.gain_mirror={str(right.is_mirrored).lower()} "
-        f"gain_turn_deg={90 * right.quarter_turns} "
-        f"gain_divides={str(divides).lower()}"
+        f"{prefix}gain_mirror={str(right.is_mirrored).lower()} "
+        f"{prefix}gain_turn_deg={90 * right.quarter_turns} "
+        f"{prefix}gain_divides={str(divides).lower()}"
     )
 
 

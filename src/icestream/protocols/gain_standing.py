@@ -184,7 +184,7 @@ class GainStanding:
             best_z_score=None if best is None else best.z_score,
             best_settings=""
             if best is None
-            else way_to_declare(self.setup, self, best),
+            else way_to_declare(self, best, prefix=f"setups.{self.setup}."),
             pattern_deviation=check.pattern_deviation,
         )
 
