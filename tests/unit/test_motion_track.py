@@ -105,8 +105,11 @@ def test_content_at_rest_is_not_taken_for_what_stays(count: int) -> None:
     scene = frames.sum(0).expand(count, -1, -1) / 24
     motion = estimated(torch.poisson(scene, generator=seeded(5)), with_local=True)
     assert motion.field.local_angst is None
-    assert rms(motion.field.shift_angst) < max(0.1, 2 * rms(motion.error_angst))
-    assert rms(motion.error_angst) < 0.3
+    found = rms(motion.field.shift_angst)
+    assert found < 0.3
+    assert found < max(0.1, 2 * rms(motion.error_angst))
+    # Most of it is of the parts: of few small frames, they may move unseen.
+    assert rms(motion.error_angst) < 0.7
 
 
 def test_smoothing_knows_the_error_of_a_random_acceleration() -> None:
