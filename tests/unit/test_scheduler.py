@@ -895,6 +895,17 @@ class TestPauses:
         desk.send(ev.Resumed("motion"))
         assert desk.board.runs["motion"].recent == ()
 
+    def test_files_that_are_not_complete_do_not_pause(self) -> None:
+        desk = chain(Policy(same_cause=2))
+        for key in "abc":
+            desk.arrive("movies", key)
+        for _ in range(3):
+            flight = desk.start()
+            assert flight is not None
+            desk.fail(flight, Fault.INCOMPLETE)
+        assert desk.state("motion", "c") is State.QUARANTINED
+        assert desk.board.runs["motion"].paused is None
+
     def test_failures_for_different_causes_do_not_pause(self) -> None:
         desk = chain(Policy(same_cause=2, internal_attempts=1, lost_attempts=1))
         for key in "abc":

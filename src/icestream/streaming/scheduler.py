@@ -352,6 +352,9 @@ class Scheduler:
             return
         failed = replace(failed, state=State.QUARANTINED, published=None)
         self._set_task(event.run, event.key, failed)
+        if event.fault is Fault.INCOMPLETE:
+            # Its file may come yet, and says nothing of the next one's.
+            return
         self._remember(event.run, event.cause)
         self._break(event.run, event.cause, event.message)
 
