@@ -19,6 +19,8 @@ from icestream.engines.motion.interpolation import add_moved, shift_lattice
 from microscope import seeded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 ANGST = 0.8
@@ -70,10 +72,27 @@ def test_whole_pixels_are_moved_as_they_are(dtype: type) -> None:
     np.testing.assert_allclose(plain[8:-8, 14:-14], wanted[8:-8, 14:-14], atol=1e-3)
 
 
-def test_what_lies_beyond_the_edge_is_the_mean() -> None:
-    frames = np.full((2, *SHAPE), 5, np.uint8)
-    plain = image(averaged(frames, field=whole((20.0, 9.3), (-31.7, 0.0))).plain)
-    np.testing.assert_allclose(plain, 10.0, atol=1e-3)
+@pytest.mark.parametrize("as_kept", [np.asarray, torch.from_numpy])
+def test_what_lies_beyond_the_edge_is_the_mean(as_kept: Callable[..., Any]) -> None:
+    frames = as_kept(np.full((2, *SHAPE), 5, np.uint8))
+    field = whole((20.0, 9.3), (-31.7, 0.0))
+    np.testing.assert_allclose(
+        image(averaged(frames, field=field).plain), 10, atol=1e-3
+    )
+    gain = np.full(SHAPE, 2, np.float32)
+    plain = image(averaged(frames, field=field, gain=gain).plain)
+    np.testing.assert_allclose(plain, 20, atol=1e-3)
+
+
+@pytest.mark.parametrize("as_kept", [np.asarray, torch.from_numpy])
+def test_half_a_pixel_takes_the_finest_away_for_good(
+    as_kept: Callable[..., Any],
+) -> None:
+    """What no frame has kept cannot be given back: nothing is divided by next to 0."""
+    frames = as_kept(counts(2))
+    plain = image(averaged(frames, field=whole((0.5, 0.5), (-0.5, -0.5))).plain)
+    usual = image(averaged(frames, field=whole((0.3, 0.3), (-0.3, -0.3))).plain)
+    assert 0.5 < plain.std() / usual.std() < 2
 
 
 def test_a_smooth_scene_comes_back_through_a_field() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,14 @@ from icestream.engines.motion import (
     estimate_motion,
     field_on_grid,
 )
+from icestream.engines.motion.spectra import frame_spectra, tile_spectra
 from icestream.engines.motion.surface import node_places, surfaces
+from icestream.engines.motion.tiles import Tiles
+from icestream.engines.motion.track import track_whole
 from icestream.simulate.score import motion_rmsd_angst
 from icestream.simulate.warp import sharpening, warp
 from microscope import seeded
-from movie_scene import PIXEL_ANGST, still_scene
+from movie_scene import PIXEL_ANGST, seen, still_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +127,35 @@ def test_a_pattern_that_stays_does_not_draw_the_content_back() -> None:
     assert whole_error(motion, truth) < 0.15
 
 
+@pytest.mark.parametrize("dark", [0.0, 0.5, 0.75])
+def test_what_stays_is_taken_from_tiles_beside_what_is_dark(dark: float) -> None:
+    """Foil has no pattern; where light is, all of it is there."""
+    lit = torch.where(torch.arange(SIDE) < dark * SIDE, 0.03, 1.0)
+    wrong = 1 + 0.1 * torch.randn(SIDE, SIDE, generator=seeded(4))
+    mean = (25 * lit * wrong).clamp(min=0).expand(FRAMES, -1, -1)
+    frames = torch.poisson(mean, generator=seeded(5))
+    whole = frame_spectra(frames, pixel_size_angst=ANGST)
+    rest = torch.zeros(FRAMES, 2)
+    tiles = tile_spectra(whole, rest, tiles=(4, 4))
+    nothing = replace(tiles, still_power=torch.zeros_like(tiles.still_power))
+    kept, all_of_it = (
+        float(one.with_others(rest.expand(16, -1, -1)).real.sum())
+        for one in (tiles, nothing)
+    )
+    assert abs(kept / all_of_it) < 0.2
+
+
+def test_tiles_are_foretold_from_all_around() -> None:
+    """No turn holds out a whole row or column of them."""
+    frames, _ = moving(local_angst=0.0, counts=25)
+    whole = frame_spectra(frames, pixel_size_angst=ANGST * 2)
+    tiles = Tiles(whole, track_whole(whole, dose_e_per_angst2=1.0))
+    turns = tiles.turns(8).reshape(len(set(tiles.y)), len(set(tiles.x)))
+    assert turns.shape == (9, 9)
+    for line in (*turns, *turns.T):
+        assert np.bincount(line, minlength=8).max() <= 2
+
+
 def test_small_movies_have_no_parts_and_short_ones_may() -> None:
     frames, truth = moving(local_angst=3.0, counts=25)
     assert estimated(frames[:, :80, :80]).local_gain is None
@@ -166,6 +199,17 @@ def test_faint_frames_are_added_up() -> None:
     known = np.repeat(truth, 8, axis=0)
     still = motion_rmsd_angst(known, np.zeros_like(known))
     assert motion_rmsd_angst(known, np.broadcast_to(shift, known.shape)) < 0.5 * still
+
+
+def test_sums_of_faint_frames_lie_where_their_frames_do() -> None:
+    """An even drift, 47 frames that are followed to side lobes if alone."""
+    frame = np.arange(47)[:, None]
+    truth = (frame - 23) * [0.4, -0.25]
+    moved = np.stack([seen(*shift) for shift in truth / PIXEL_ANGST])
+    faint = torch.poisson(torch.from_numpy(0.3 * moved), generator=seeded(2))
+    motion = estimate_motion(faint, pixel_size_angst=PIXEL_ANGST)
+    assert motion.was_seen.all()
+    np.testing.assert_allclose(motion.field.shift_angst, truth, atol=2.0)
 
 
 @pytest.mark.gpu

@@ -112,6 +112,13 @@ def test_content_at_rest_is_not_taken_for_what_stays(count: int) -> None:
     assert rms(motion.error_angst) < 0.7
 
 
+@pytest.mark.parametrize("count", [2, 3, 24])
+def test_a_frame_that_was_written_twice(count: int) -> None:
+    frames, _ = movie(1)
+    motion = estimated(frames[:1].expand(count, -1, -1), with_local=True)
+    assert rms(motion.field.shift_angst) < 0.01
+
+
 def test_smoothing_knows_the_error_of_a_random_acceleration() -> None:
     """Two hundred tracks that follow the model: the foretold error is the true one."""
     chance = np.random.default_rng(1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from icestream.engines.motion import Correction, CorrectionRecipe, correct_movie
 from icestream.protocols.corrected_movie import (
@@ -73,6 +74,7 @@ def correct_movie_file(
     DiskFull, FolderUnavailable
         Nothing can be written.
     """
+    torch.set_num_threads(threads)
     plan = plan_movie(path, setup=setup, options=options)
     with plan.checked_frames(threads) as (frames, fit), naming(path):
         plan = plan.with_counted_dose(frames) if counts_dose else plan

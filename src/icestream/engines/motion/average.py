@@ -8,7 +8,7 @@ sums at a time with compiled loops, any other device with torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +48,13 @@ class Averages:
     odd: Tensor | None = None
     even: Tensor | None = None
 
+    def on_cpu(self) -> Averages:
+        """Return them where NumPy can read them."""
+        kept = {one.name: getattr(self, one.name) for one in fields(self)}
+        return Averages(
+            **{name: one.cpu() for name, one in kept.items() if one is not None}
+        )
+
 
 def average_frames(
     frames: NDArray[Any] | Tensor,
@@ -80,7 +87,7 @@ def average_frames(
     with_plain, with_halves
         Which other images are wanted.
     shape
-        Of the images, at most that of the frames: both sides in one ratio.
+        Of the images, at most that of the frames; both sides in about one ratio.
     threads
         On a CPU.
 

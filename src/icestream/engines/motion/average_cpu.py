@@ -74,7 +74,7 @@ def _add_up(
 ) -> None:
     out[:] = 0
     for number in group.frames:
-        sparse = frames[number, ::_SPARSE, ::_SPARSE]
+        sparse = frames[number, ::_SPARSE, ::_SPARSE] * gain[::_SPARSE, ::_SPARSE]
         add_moved(
             frames[number],
             gain,
@@ -145,18 +145,15 @@ class _Sums:
     def images(self, lattice: ShiftLattice, threads: int) -> dict[str, Tensor]:
         """Return all sums as images, with what the interpolation took away."""
         pixels = self._shape[0] * self._shape[1] / (self._size[0] * self._size[1])
-        lost_y, lost_x = (
+        up, along = (
             np.interp(
                 np.abs(one),
                 np.linspace(0, 0.5, 257),
-                lattice.mean_transfer(257, axis=axis),
-            )
+                lattice.restoring(257, axis=axis),
+            ).astype(np.float32)
             for axis, one in enumerate((self._y, self._x))
         )
-        up, along = (
-            (pixels / lost_y).astype(np.float32),
-            (1 / lost_x).astype(np.float32),
-        )
+        up *= np.float32(pixels)
         images = {}
         for name, total in self._totals.items():
             _scale(total, up, along)

@@ -44,11 +44,11 @@ def sums_on_device(
             shares["dose_weighted"] = spectrum * _at(group.weights, radius)
         for name, share in shares.items():
             totals[name] = totals[name] + share if name in totals else share
-    lost_y, lost_x = (
-        _at(lattice.mean_transfer(257, axis=axis), one.abs())
+    up, along = (
+        _at(lattice.restoring(257, axis=axis), one.abs())
         for axis, one in enumerate((y, x))
     )
-    restored = height * width / (size[0] * size[1]) / (lost_y[:, None] * lost_x)
+    restored = height * width / (size[0] * size[1]) * up[:, None] * along
     return {
         name: torch.fft.irfft2(total * restored, s=shape)
         for name, total in totals.items()
@@ -61,9 +61,9 @@ def _added_up(
     out = torch.zeros(frames.shape[1:], device=frames.device)
     for number in group.frames:
         frame = frames[number].float()
-        beyond = float(frame[::_SPARSE, ::_SPARSE].mean(dtype=torch.float64))
         if gain is not None:
             frame = frame * gain
+        beyond = float(frame[::_SPARSE, ::_SPARSE].mean(dtype=torch.float64))
         add_moved_anywhere(frame, lattice, number, out=out, beyond=beyond)
     return out
 

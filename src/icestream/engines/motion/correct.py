@@ -6,15 +6,12 @@ the motion, and then interpolated once from their counts.
 
 from __future__ import annotations
 
-import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from icestream.compiled import compiled
 from icestream.domain.errors import BadSettings
 from icestream.engines.gain import (
     find_defects,
@@ -23,17 +20,20 @@ from icestream.engines.gain import (
     sum_frames,
 )
 from icestream.engines.motion.average import Averages, average_frames
+from icestream.engines.motion.binning import binned_frames
 from icestream.engines.motion.dose import dose_weights
 from icestream.engines.motion.field import Motion, estimate_motion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Correction", "CorrectionRecipe", "binned_frames", "correct_movie"]
+__all__ = ["Correction", "CorrectionRecipe", "correct_movie"]
 
 # To estimate motion, pixels of about this size are enough.
 _BINNED_ANGST = 3.5
 _FREQUENCIES = 513
+# What fast motion is thought to calm down with, where the dose is not known.
+_USUAL_DOSE_E_PER_ANGST2 = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,8 @@ class CorrectionRecipe:
     voltage_kv
         Acceleration voltage.
     dose_e_per_angst2
-        Of each frame; ``None`` where it is not known: no dose weighting then.
+        Of each frame; ``None`` where it is not known: no dose weighting then, and paths
+        are smoothed as if it were 1 e/Å2.
     before_e_per_angst2
         Dose before the first frame.
     with_local
@@ -119,7 +120,7 @@ def correct_movie(
     seed
         Of the chance with which bad pixels are filled.
     threads
-        On the CPU.
+        On the CPU, of what does not go by `torch.set_num_threads`.
     device
         Where the frames are moved and added up.
 
@@ -141,7 +142,6 @@ def correct_movie(
             f"Frames {frames.shape}, binned by {recipe.binning}.",
             hint="Give (frames, h, w), and a binning of 1 or more.",
         )
-    torch.set_num_threads(threads)
     counts = sum_frames(frames)
     is_bad = find_defects(counts, gain)
     if defects is not None:
@@ -156,7 +156,9 @@ def correct_movie(
     motion = estimate_motion(
         torch.from_numpy(binned).to(device),
         pixel_size_angst=recipe.pixel_size_angst * factor,
-        dose_e_per_angst2=recipe.dose_e_per_angst2 or 1.0,
+        dose_e_per_angst2=_USUAL_DOSE_E_PER_ANGST2
+        if recipe.dose_e_per_angst2 is None
+        else recipe.dose_e_per_angst2,
         shape_px=(height, width),
         with_local=recipe.with_local,
     )
@@ -173,7 +175,7 @@ def correct_movie(
         threads=threads,
     )
     return Correction(
-        averages=averages,
+        averages=averages.on_cpu(),
         motion=motion,
         is_bad=is_bad,
         counts=counts,
@@ -199,81 +201,3 @@ def _weights(recipe: CorrectionRecipe, frame_count: int) -> NDArray[np.float64] 
         voltage_kv=recipe.voltage_kv,
         before_e_per_angst2=recipe.before_e_per_angst2,
     )
-
-
-def binned_frames(
-    frames: NDArray[Any],
-    gain: NDArray[np.float32] | None,
-    *,
-    factor: int,
-    threads: int = 1,
-) -> NDArray[np.float32]:
-    """Add up squares of pixels, times the gain.
-
-    Parameters
-    ----------
-    frames
-        ``(frames, h, w)`` of any real type.
-    gain
-        ``(h, w)``, or none.
-    factor
-        Side of a square, px. What is left over at the end of an axis is dropped.
-    threads
-        Frames at a time.
-
-    Returns
-    -------
-    ndarray
-        ``(frames, h // factor, w // factor)`` float32.
-    """
-    count, height, width = frames.shape
-    binned = np.empty(
-        (count, math.floor(height / factor), math.floor(width / factor)), np.float32
-    )
-    flat = np.ones((1, 1), np.float32) if gain is None else gain
-
-    def work(number: int) -> None:
-        _bin(frames[number], flat, factor, binned[number])
-
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, range(count)):
-            pass
-    return binned
-
-
-@compiled
-def _bin(
-    frame: NDArray[Any],
-    gain: NDArray[np.float32],
-    factor: int,
-    out: NDArray[np.float32],
-) -> None:
-    height, width = out.shape
-    line = np.empty(width * factor, np.float32)
-    for y in range(height):
-        line[:] = 0
-        for row in range(y * factor, (y + 1) * factor):
-            if gain.size > 1:
-                _add_row_with_gain(frame[row], gain[row], line)
-            else:
-                _add_row(frame[row], line)
-        target = out[y]
-        for x in range(width):
-            total = np.float32(0)
-            for i in range(x * factor, (x + 1) * factor):
-                total += line[i]
-            target[x] = total
-
-
-@compiled
-def _add_row(counts: NDArray[Any], out: NDArray[np.float32]) -> None:
-    for i in range(len(out)):
-        out[i] += np.float32(counts[i])
-
-
-@compiled
-def _add_row_with_gain(
-    counts: NDArray[Any], gain: NDArray[np.float32], out: NDArray[np.float32]
-) -> None:
-    for i in range(len(out)):
-        out[i] += np.float32(counts[i]) * gain[i]

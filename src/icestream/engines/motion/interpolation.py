@@ -32,6 +32,7 @@ _STEP_PX = 64
 _TAPS = 4
 # Parts of a pixel that are told apart where transfers are averaged.
 _PARTS = 128
+_LEAST_TRANSFER = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,8 +57,11 @@ class ShiftLattice:
     margin_px: int
     ring_rows: int
 
-    def mean_transfer(self, count: int, *, axis: int) -> NDArray[np.float64]:
-        """Return by how much the interpolation weakens frequencies, on the mean.
+    def restoring(self, count: int, *, axis: int) -> NDArray[np.float64]:
+        """Return by what the interpolation has divided frequencies, on the mean.
+
+        What it has taken away altogether, as half a pixel takes the finest frequency,
+        is not given back: at most five times what is left.
 
         Parameters
         ----------
@@ -79,7 +83,8 @@ class ShiftLattice:
         for tap, weight in zip((-1, 0, 1, 2), _keys(part), strict=True):
             phase = np.multiply.outer(frequency, tap - part)
             transfer += np.cos(phase) @ (weight * often)
-        return transfer
+        found: NDArray[np.float64] = 1 / np.maximum(transfer, _LEAST_TRANSFER)
+        return found
 
 
 def shift_lattice(field: MotionField, *, pixel_size_angst: float) -> ShiftLattice:
@@ -143,7 +148,7 @@ def add_moved(
     rows
         Which; other threads may do others.
     beyond
-        What stands for what lies beyond the frame's edges: its mean.
+        What stands for what lies beyond the frame's edges: its mean, times the gain.
     """
     shift = lattice.shift_px[number]
     _add_rows(

@@ -24,13 +24,15 @@ UNKNOWN = 1e5
 
 # Where the search begins: logarithms of a, b (Å2), d (e/Å2), the velocity's (Å2) and
 # the noise's variance over what it is thought to be; and how loosely each is held
-# there. Calming takes some e/Å2, as the literature has it.
+# there. Most is over after 4 e/Å2 (Brilot et al., J. Struct. Biol. 177 (2012) 630).
 _START = np.log([7.0, 0.02, 2.0, 0.1, 1.0])
 _SPREAD = np.array([5.0, 5.0, 1.0, 5.0, 0.5])
 _WIDEST = 20.0
 _MOST_STEPS = 2000
 # Paths may lie anywhere: so many times the noise's variance.
 _VAGUE = 1e6
+# Nothing is known better than a thousandth of an Å: frames that are the same.
+_LEAST_VARIANCE_ANGST2 = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ def fit_smoother(
         For paths of this kind.
     """
     count, paths = measured.shape
+    variance_angst2 = np.maximum(variance_angst2, _LEAST_VARIANCE_ANGST2)
     change = np.diff(measured, axis=0)
     step = np.diff(np.eye(count), axis=0)
     jitter = (step * variance_angst2) @ step.T

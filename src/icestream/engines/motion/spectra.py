@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from icestream.domain.errors import UnusableImage
 from icestream.engines.fourier import quick_even_side
@@ -67,9 +68,15 @@ class Spectra:
         ``(rows, columns)`` that they have been multiplied by; 0 where nothing is used.
     shape
         Rows and columns of the images, px.
-    still_power, noise_power
-        Of what stays in place, and of all there is at fine frequencies, of one frame,
-        in units of ``values`` before the weight.
+    still_power
+        ``(*batch)`` of what stays in place, of one frame, in units of ``values`` before
+        the weight.
+    still_fraction
+        Standard deviation of what stays in place over that of all there is at fine
+        frequencies, of one frame.
+    light
+        ``(height, width)`` share of the light that each place has let count, on mean
+        square 1, where some was left out.
     """
 
     values: Tensor
@@ -77,8 +84,9 @@ class Spectra:
     x: Tensor
     weight: Tensor
     shape: tuple[int, int]
-    still_power: float
-    noise_power: float
+    still_power: Tensor
+    still_fraction: float
+    light: Tensor | None = None
 
     @property
     def multiplicity(self) -> Tensor:
@@ -142,11 +150,12 @@ class Spectra:
         """
         turn = self.turn(shift_angst)
         product = _each_with_others(self.values * turn)
-        if self.still_power > 0:
+        if bool((self.still_power > 0).any()):
             if moved_before is not None:
                 turn = self.turn(shift_angst + moved_before)
             still = _each_with_others(turn)
-            product -= still.mul_(self.still_power * self.weight.square())
+            power = self.still_power[..., None, None, None]
+            product -= still.mul_(power * self.weight.square())
         return product
 
     def slopes(self, product: Tensor) -> Slopes:
@@ -227,9 +236,15 @@ def frame_spectra(frames: Tensor, *, pixel_size_angst: float) -> Spectra:
         x=x,
         weight=weight,
         shape=(height, width),
-        still_power=still,
-        noise_power=noise,
+        still_power=torch.tensor(still, device=frames.device),
+        still_fraction=math.sqrt(still / noise) if noise else 0.0,
+        light=None if light is None else _on_grid(light, (height, width)),
     )
+
+
+def _on_grid(light: Tensor, shape: tuple[int, int]) -> Tensor:
+    coarse = adaptive_avg_pool2d(light[None, None], shape)[0, 0]
+    return coarse / coarse.square().mean().sqrt()
 
 
 def _lit(frame: Tensor, light: Tensor | None) -> Tensor:
@@ -314,22 +329,28 @@ def tile_spectra(
         (side - part * count) // 2
         for side, part, count in zip(whole.shape, (height, width), tiles, strict=True)
     )
-    parts = moved[:, top : top + height * tiles[0], left : left + width * tiles[1]]
-    parts = parts.unflatten(2, (tiles[1], width)).unflatten(1, (tiles[0], height))
-    parts = parts.permute(1, 3, 0, 2, 4).flatten(0, 1)
+
+    def cut(images: Tensor) -> Tensor:
+        used = images[:, top : top + height * tiles[0], left : left + width * tiles[1]]
+        split = used.reshape(-1, tiles[0], height, tiles[1], width)
+        return split.permute(1, 3, 0, 2, 4).flatten(0, 1)
+
+    parts = cut(moved)
     fade = _fade(height, parts)[:, None] * _fade(width, parts)
     parts = (parts - parts.mean((-2, -1), keepdim=True)) * fade
     # The band's weight is in the whole already; here only what is not used goes.
     values = torch.fft.rfft2(parts) * (weight > 0)
-    scale = whole.shape[0] * whole.shape[1] * float(fade.square().sum())
+    light = moved.new_ones(whole.shape) if whole.light is None else whole.light
+    # Where more was left out, less of what stays in place is there.
+    lit = (cut(light[None])[:, 0] * fade).square().sum((-2, -1))
     return Spectra(
         values=values,
         y=y,
         x=x,
         weight=weight,
         shape=(height, width),
-        still_power=whole.still_power * scale,
-        noise_power=whole.noise_power * scale,
+        still_power=whole.still_power * whole.shape[0] * whole.shape[1] * lit,
+        still_fraction=whole.still_fraction,
     )
 
 

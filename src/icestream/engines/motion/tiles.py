@@ -64,7 +64,7 @@ class Tiles:
 
     def __init__(self, whole: Spectra, track: Track) -> None:
         moved = torch.from_numpy(track.shift_angst)
-        counts = _counts(whole)
+        self._counts = counts = _counts(whole)
         self._spectra = tile_spectra(whole, moved, tiles=counts)
         self._moved_before = moved[None]
         rows, columns = self._spectra.shape
@@ -77,6 +77,13 @@ class Tiles:
         grid = np.meshgrid(*middle, indexing="ij")
         self.y, self.x = grid[0].ravel(), grid[1].ravel()
         """``(tiles,)`` where their middles lie, from -1 to 1 between the edges."""
+
+    def turns(self, count: int) -> NDArray[np.int64]:
+        """Return ``(tiles,)`` one of so many numbers, each all over the image."""
+        down, across = self._counts
+        row, column = np.divmod(np.arange(down * across), across)
+        found: NDArray[np.int64] = (3 * row + column) % count
+        return found
 
     @staticmethod
     def fit(whole: Spectra) -> bool:
