@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from icestream.protocols.follow_gain import (
     GainStandings,
 )
 from icestream.protocols.gain_sample import as_stored, defect_list
+from icestream.protocols.gain_standing import GainStanding
 from icestream.simulate.instrument import write_mrc_movie
 from icestream.streaming.execution import STATE, Envelope, TaskId, execute
 from icestream.streaming.records import Record, decode, encode
@@ -69,9 +70,16 @@ class Follower:
 
     @property
     def notices(self) -> tuple[str, ...]:
+        return self._decoded().notices
+
+    @property
+    def standings(self) -> list[GainStanding]:
+        return [GainStanding.unpacked(one) for one in self._decoded().standings]
+
+    def _decoded(self) -> FollowedGains:
         assert self.state is not None
         state: FollowedGains = decode(self.state, FollowedGains)
-        return state.notices
+        return state
 
 
 @pytest.fixture
@@ -129,7 +137,8 @@ def test_a_right_gain_fits_and_leaves_nothing(
     # As the engine has it from one movie: 0.1 to 0.2, more from five.
     assert 0.2 < (found.correlation[0] or 0) < 0.4
     assert (found.z_score[0] or 0) > 60
-    ((window, count, deviation, limit),) = found.residuals[0]
+    assert found.window[0] is not None
+    window, count, deviation, limit = found.window[0]
     assert (window, count) == (0, 5)
     assert limit < 0.014
     # The noise of the gain: 10,000 electrons a pixel.
@@ -334,8 +343,8 @@ def test_windows_tell_when_a_gain_does_not_fit_any_more(
             [declared(tmp_path / f"{number}.mrc", gain, height_px=64, width_px=64)]
         )
         assert made.gain is None
-    assert follower.snapshot is not None
-    (residuals,) = follower.snapshot.residuals
+    (standing,) = follower.standings
+    residuals = standing.residuals
     assert [tuple(one[:2]) for one in residuals] == [(0, 4), (1, 5), (2, 5)]
     steady = [deviation < max(limit, 0.02) for _, _, deviation, limit in residuals[:2]]
     assert steady == [True, True]
@@ -363,6 +372,31 @@ def test_gains_and_setups_are_told_apart_and_go(
     assert follower.update([with_gain[0]]).withdrawn == (0, 0)
 
 
+def test_movies_of_which_more_is_known_are_no_new_ones(
+    tmp_path: Path, follower: Follower
+) -> None:
+    """Metadata that come late replace all movies: none is counted twice."""
+    follower.params = {"movies": 4, "window": 10}
+    movies = [movie(tmp_path, number) for number in range(1, 7)]
+    before = follower.update(movies)
+    after = [replace(one, dose_e_per_angst2=40.0) for one in movies]
+    found = follower.update(after, movies)
+    assert found == before
+    (standing,) = follower.standings
+    assert (standing.movie_count, standing.seen_count) == (6, 6)
+    assert len(standing.sampled) == 4
+
+
+def test_a_movie_that_was_written_anew_in_another_shape_is_left_out(
+    tmp_path: Path, follower: Follower
+) -> None:
+    rewritten = movie(tmp_path, 2)
+    frames = np.ones((2, 64, 64), np.uint8)
+    write_mrc_movie(tmp_path / "2.mrc", frames, pixel_size_angst=1.0)
+    found = follower.update([movie(tmp_path, 1), rewritten, movie(tmp_path, 3)])
+    assert (found.movies, found.looked_at) == ((3,), (2,))
+
+
 def test_movies_one_by_one_come_to_the_same_as_all_at_once(tmp_path: Path) -> None:
     single, whole = Follower(tmp_path / "a"), Follower(tmp_path / "b")
     movies = [movie(tmp_path, n) for n in range(1, 6)]
@@ -372,7 +406,7 @@ def test_movies_one_by_one_come_to_the_same_as_all_at_once(tmp_path: Path) -> No
     assert single.snapshot is not None
     assert whole.snapshot is not None
     assert single.snapshot.pattern == whole.snapshot.pattern
-    assert single.snapshot.residuals == whole.snapshot.residuals
+    assert single.snapshot.window == whole.snapshot.window
     assert single.snapshot.bad_pixels == whole.snapshot.bad_pixels
 
 

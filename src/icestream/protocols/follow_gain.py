@@ -36,7 +36,7 @@ from icestream.streaming.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
     from numpy.typing import NDArray
 
@@ -96,8 +96,8 @@ class GainStandings:
     pattern, residual
         Deviation of the fixed pattern of the counts; of what the gain leaves of it in
         the last window; both relative.
-    residuals
-        Of each window: its number, movies looked at, residual, detection limit.
+    window
+        Of that window: its number, movies looked at, residual, detection limit.
     bad_pixels, defects
         Pixels that are bad in more than 30 % of the movies; a list of them that a
         setup's ``defects`` takes.
@@ -119,7 +119,7 @@ class GainStandings:
     best_z_score: tuple[float | None, ...]
     pattern: tuple[float | None, ...]
     residual: tuple[float | None, ...]
-    residuals: tuple[tuple[Residual, ...], ...]
+    window: tuple[Residual | None, ...]
     bad_pixels: tuple[int, ...]
     defects: tuple[str, ...]
     estimate: tuple[str, ...]
@@ -159,7 +159,8 @@ class FollowGain(Aggregate[FollowGainParams, FollowedGains]):
         files = dict(zip(book, state.files, strict=True))
         for movie in withdrawn:
             _take_out(book, movie)
-        chosen = self._choose(book, added)
+        gone = {(GainStanding.of(one).is_for, one.path) for one in withdrawn}
+        chosen = self._choose(book, added, gone)
         for number, (key, movies) in enumerate(chosen.items()):
             if book[key].movie_count > 0:
                 measured = _Measurement(self.params, context, book[key], number)
@@ -192,25 +193,30 @@ class FollowGain(Aggregate[FollowGainParams, FollowedGains]):
             residual=tuple(
                 one.residuals[-1][2] if one.residuals else None for one in found
             ),
-            residuals=tuple(one.residuals for one in found),
+            window=tuple(one.residuals[-1] if one.residuals else None for one in found),
             bad_pixels=tuple(one.defect_count for one in found),
             defects=tuple(one.defects for one in found),
             estimate=tuple(one.estimate for one in found),
         )
 
     def _choose(
-        self, book: dict[tuple[object, ...], GainStanding], added: Sequence[Movie]
+        self,
+        book: dict[tuple[object, ...], GainStanding],
+        added: Sequence[Movie],
+        gone: Set[tuple[tuple[object, ...], str]],
     ) -> Mapping[tuple[object, ...], list[tuple[int, Movie]]]:
         """Count the movies in; return those worth a look, with their windows.
 
         Movies that are looked at in vain (they cannot be read) leave room for others.
+        Those that are gone only to come back in another guise are no new ones.
         """
         chosen: dict[tuple[object, ...], list[tuple[int, Movie]]] = {}
         room = _MOST_AT_ONCE
         for movie in added:
             new = GainStanding.of(movie)
             one = book.get(new.is_for, new)
-            is_back = movie.path in one.sampled
+            was_sampled = movie.path in one.sampled
+            is_back = was_sampled or (one.is_for, movie.path) in gone
             some = chosen.get(one.is_for, [])
             place = one.seen_count % self.params.window
             wanted = max(self.params.movies, one.wanted_count)
@@ -225,8 +231,8 @@ class FollowGain(Aggregate[FollowGainParams, FollowedGains]):
             book[one.is_for] = replace(
                 one,
                 movie_count=one.movie_count + 1,
-                seen_count=one.seen_count + 1,
-                gone_count=one.gone_count - is_back,
+                seen_count=one.seen_count + (not is_back),
+                gone_count=one.gone_count - was_sampled,
             )
         return chosen
 
@@ -289,9 +295,11 @@ class _Measurement:
             sample = sample.in_new_window()
         try:
             counts = count_movie(movie, threads=self._context.threads)
-            sample = sample.plus(counts, is_first=is_first)
         except ItemError:
             return sample  # said where the movie is corrected
+        if counts.shape != self.standing.shape:
+            return sample  # written anew since; it comes again
+        sample = sample.plus(counts, is_first=is_first)
         if is_first:
             sampled = (*self.standing.sampled, movie.path)
             self.standing = self._judged(sample.first, gain, sampled)

@@ -13,10 +13,10 @@ from icestream.streaming import events as ev
 from icestream.streaming.board import Absent
 from icestream.streaming.execution import STATE, Envelope, TaskId
 from icestream.streaming.protocol import Missing
-from icestream.streaming.tasks import ChangeKind
+from icestream.streaming.tasks import net_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from icestream.streaming.execution import Executor, Outcome, Slot
@@ -238,14 +238,13 @@ class Dispatcher:
         all_read = len(changes) < _CHANGES
         head = self._board.runs[run].head
         self._cursors[task] = head if all_read else changes[-1].seq
-        come = [c.content for c in changes if c.kind is not ChangeKind.WITHDRAWN]
-        go = [c.old for c in changes if c.kind is not ChangeKind.ADDED]
-        records = transaction.records([one for one in {*come, *go} if one])
+        come, go = net_of(changes)
+        records = transaction.records([*come, *go])
         return Envelope(
             task=task,
             inputs={STATE: stored[1]} if stored else {},
-            added=_pick(records, come),
-            withdrawn=_pick(records, go),
+            added=[records[one] for one in come],
+            withdrawn=[records[one] for one in go],
             product_stem=f"{product_folder(run)}/{task.content_key[:12]}.{cursor}",
             **self._common(run),
         )
@@ -284,9 +283,3 @@ def product_stem(task: TaskId) -> str:
 
 def _short(name: str) -> str:
     return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
-
-
-def _pick(
-    records: Mapping[str, Record], names: Sequence[str | None]
-) -> Sequence[Record]:
-    return [records[one] for one in names if one]

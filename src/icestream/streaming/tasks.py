@@ -38,9 +38,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from icestream.domain.verdict import Verdict
 
-__all__ = ["TERMINAL", "Change", "ChangeKind", "State", "Task"]
+__all__ = ["TERMINAL", "Change", "ChangeKind", "State", "Task", "net_of"]
 
 
 class State(StrEnum):
@@ -121,3 +123,16 @@ class Change:
     kind: ChangeKind
     content: str | None
     old: str | None
+
+
+def net_of(changes: Iterable[Change]) -> tuple[list[str], list[str]]:
+    """Return what has come and what has gone between the first and the last change."""
+    before: dict[tuple[str, str, str], str | None] = {}
+    after: dict[tuple[str, str, str], str | None] = {}
+    for one in changes:
+        place = one.run, one.output, one.key
+        before.setdefault(place, one.old)
+        after[place] = one.content
+    moved = [place for place in before if before[place] != after[place]]
+    come, go = ([side[place] for place in moved] for side in (after, before))
+    return [one for one in come if one], [one for one in go if one]
