@@ -419,6 +419,21 @@ def test_an_engine_that_was_moved_after_its_service_died_is_ended(
         assert stray.wait(5) == -signal.SIGKILL
 
 
+def test_a_slot_sees_its_own_gpu_alone(tmp_path: Path) -> None:
+    executor = DaskExecutor(slots=3, gpus=("1", "GPU-5a"), folder=tmp_path / "engine")
+    assert executor.slots() == ()
+    bench = Bench(executor)
+    wait_for(lambda: len(executor.slots()) == 3)
+    seen = {
+        one.name: psutil.Process(one.pid).environ().get("CUDA_VISIBLE_DEVICES")
+        for one in engine_of(tmp_path)
+        if one.name.startswith("slot")
+    }
+    assert seen == {"slot-0": "1", "slot-1": "GPU-5a", "slot-2": ""}
+    assert [one.gpus for one in executor.slots()] == [1, 1, 0]
+    bench.executor.close()
+
+
 def test_an_engine_that_cannot_start_says_why(tmp_path: Path) -> None:
     broken = {"PYTHONHOME": str(tmp_path)}
     executor = DaskExecutor(slots=1, folder=tmp_path, environment=broken)

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import ExitStack
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icestream.app.reporting import update_report
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 3.0
 _REPORT_SHARE = 20
+# The driver has a folder here for each.
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 """A report may take one part in so many of the time between two."""
 
 
@@ -93,20 +96,33 @@ def run_session(
 
 
 def _local(session: Session) -> DaskExecutor:
-    """Make slots as wide as the widest run needs, as many as there are cores."""
+    """Make slots as wide as the widest run needs, as many as there are cores.
+
+    The first ones have a GPU each, where there are some.
+    """
     runs = [
         one
         for one in session.plan.workflow.runs.values()
         if one.shape in (Shape.PER_ITEM, Shape.AGGREGATE)
     ]
     threads = max((one.resources.threads for one in runs), default=1)
-    slots = session.settings.slots or max(1, (os.cpu_count() or 1) // threads)
+    gpus = _gpus()
+    usual = max(1, len(gpus), (os.cpu_count() or 1) // threads)
     return DaskExecutor(
-        slots=slots,
+        slots=session.settings.slots or usual,
         threads_per_slot=threads,
+        gpus=gpus,
         folder=session.ledger_path.with_name("engine"),
         modules=sorted({one.protocol.partition(":")[0] for one in runs}),
     )
+
+
+def _gpus() -> list[str]:
+    """Return the names of the GPUs that CUDA may use here: as it was told, or all."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [one for one in told.split(",") if one.strip()]
+    return [str(number) for number, _ in enumerate(_NVIDIA_GPUS.glob("*"))]
 
 
 def _answer(session: Session, service: Service, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401

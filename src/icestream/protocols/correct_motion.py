@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 
 from icestream.domain import Micrograph, Movie, MovieMotion
@@ -71,7 +72,8 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
     """Correct a movie: gain, defects, motion of the whole and of parts, dose.
 
     One image, weighted by dose where the dose is known or can be counted, and the
-    motion as RELION reads it. The image's rows are in RELION's order.
+    motion as RELION reads it. The image's rows are in RELION's order. Where the slot
+    has a GPU, frames are moved there.
     """
 
     name: ClassVar = "correct_motion"
@@ -101,6 +103,7 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
                 files=files,
                 counts_dose=movie.dose_origin == "counts",
                 threads=context.threads,
+                device="cuda" if torch.cuda.is_available() else "cpu",
             )
 
         return correct_item(

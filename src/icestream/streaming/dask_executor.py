@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DaskExecutor"]
 
 CLOSE_LIMIT_S = 10.0
+_SEEN_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class DaskExecutor(Executor):
@@ -44,6 +45,9 @@ class DaskExecutor(Executor):
         Where logs, scratch files and the records of processes go. One executor's own.
     threads_per_slot
         CPU threads of each, to which the thread pools of libraries are capped.
+    gpus
+        Names of GPUs, as CUDA has them: the first slots have one each, and see no
+        other; the rest see none.
     modules
         What tasks will need: imported in each slot while it waits for its first task.
     environment
@@ -65,6 +69,7 @@ class DaskExecutor(Executor):
         slots: int,
         folder: Path,
         threads_per_slot: int = 1,
+        gpus: Sequence[str] = (),
         modules: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         recycle_after: int = 50_000,
@@ -75,9 +80,11 @@ class DaskExecutor(Executor):
         self._environment = {AHEAD: ",".join(modules)} | dict(environment or {})
         self._recycle_after = recycle_after
         self._memory_bytes = memory_bytes
+        names = [f"slot-{number}" for number in range(slots)]
+        self._gpus = dict(zip(names, gpus, strict=False))
         self._slots = {
-            f"slot-{number}": Slot(name=f"slot-{number}", threads=threads_per_slot)
-            for number in range(slots)
+            name: Slot(name=name, threads=threads_per_slot, gpus=name in self._gpus)
+            for name in names
         }
 
     def start(self, deliver: Callable[[Outcome], None]) -> None:
@@ -98,7 +105,10 @@ class DaskExecutor(Executor):
         self._loop = EngineLoop(
             tuple(self._slots.values()),
             self._folder.absolute(),
-            environment=self._environment,
+            environments={
+                name: self._environment | {_SEEN_GPUS: self._gpus.get(name, "")}
+                for name in self._slots
+            },
             recycle_after=self._recycle_after,
             memory_bytes=self._memory_bytes,
             deliver=deliver,

@@ -63,8 +63,8 @@ class EngineLoop(threading.Thread):
         What to bring up.
     folder
         Absolute path; for logs, scratch files and records.
-    environment
-        Further variables of the slots' processes.
+    environments
+        Further variables of each slot's process.
     recycle_after
         Bundles after which the scheduler is replaced.
     memory_bytes
@@ -78,7 +78,7 @@ class EngineLoop(threading.Thread):
         slots: Sequence[Slot],
         folder: Path,
         *,
-        environment: Mapping[str, str],
+        environments: Mapping[str, Mapping[str, str]],
         recycle_after: int,
         memory_bytes: int | None,
         deliver: Callable[[Outcome], None],
@@ -89,7 +89,7 @@ class EngineLoop(threading.Thread):
         self.records: Sequence[ProcessRecord] = ()
         self._keepers = {
             one.name: SlotKeeper(
-                one, folder, environment=environment, deliver=self._land
+                one, folder, environment=environments[one.name], deliver=self._land
             )
             for one in slots
         }

@@ -163,7 +163,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A place where one task runs at a time."""
+    """A place where one task runs at a time, with GPUs of its own."""
 
     name: str
     threads: int = 1
