@@ -171,6 +171,10 @@ def test_the_camera_is_heard(tmp_path: Path) -> None:
         b"\0\0",
         b"<metadata><item",
         b"<metadata/>",
+        b'<?xml version="1.0" encoding="klingon"?><metadata/>',
+        b'<?xml version="1.0" encoding="utf-32"?><metadata/>',
+        b'<!DOCTYPE m [<!ENTITY a "7">]><metadata>'
+        b'<item name="totalDose">&a;</item></metadata>',
         b'<metadata><item name="totalDose" unit="e/pixel"> </item>'
         b'<item name="exposureTime">soon</item><item name="numberOfFrames">nan</item>'
         b'<item name="sensorPixelSize.width">1</item>'
