@@ -29,8 +29,9 @@ from icestream.io import (
     read_micrograph,
     read_movie_header,
 )
+from icestream.io.access import SPARE_BYTES
 from icestream.io.eer_metadata import parse_eer_metadata
-from icestream.io.events import SPARE_BYTES, add_events
+from icestream.io.events import add_events
 from icestream.simulate.instrument import EerExposure, EventFrame, write_eer
 from icestream.simulate.instrument.eer import encode_events
 

@@ -18,7 +18,7 @@ from icestream.domain.errors import (
     UnusableImage,
 )
 from icestream.io import tiff
-from icestream.io.access import read_into
+from icestream.io.access import SPARE_BYTES, read_into
 from icestream.io.eer_metadata import EerMetadata, parse_eer_metadata
 from icestream.io.header import ImageHeader, MovieHeader
 from icestream.io.tiff_directory import Directory, read_directories
@@ -190,7 +190,7 @@ class EerFrames:
         self, target: NDArray[Any], frame: int, piece: int, piece_count: int
     ) -> None:
         """Add the electrons of a fraction up in ``target``."""
-        from icestream.io.events import SPARE_BYTES, add_events
+        from icestream.io.events import add_events
 
         del piece, piece_count
         target[...] = 0

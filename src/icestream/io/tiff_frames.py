@@ -13,7 +13,7 @@ import imagecodecs
 import numpy as np
 
 from icestream.domain.errors import IncompleteFile, UnreadableFile
-from icestream.io.access import read_into
+from icestream.io.access import SPARE_BYTES, read_into
 from icestream.io.header import ImageHeader, MovieHeader
 from icestream.io.tiff import check_strips, header_of
 from icestream.io.tiff_directory import Directory, read_directories
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffFrames", "open_frames"]
 
-_SPARE_BYTES = 8
 _UNCOMPRESSED, _LZW = 1, 5
 _DECODERS: dict[int, Callable[..., Any]] = {
     8: imagecodecs.deflate_decode,
@@ -62,7 +61,7 @@ class TiffFrames:
         count = page.offsets.size
         begin, end = (count * (piece + i) // piece_count for i in (0, 1))
         upright = target[::-1]
-        data = np.empty(int(page.counts[begin:end].max()) + _SPARE_BYTES, np.uint8)
+        data = np.empty(int(page.counts[begin:end].max()) + SPARE_BYTES, np.uint8)
         words = np.empty(page.segment_bytes // 8 + 2, np.uint64)
         for index in range(begin, end):
             rows, columns = page.place(index)
