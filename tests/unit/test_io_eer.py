@@ -32,6 +32,7 @@ from icestream.io import (
 from icestream.io.access import SPARE_BYTES
 from icestream.io.eer_metadata import parse_eer_metadata
 from icestream.io.events import add_events
+from icestream.io.movie import open_movie
 from icestream.simulate.instrument import EerExposure, EventFrame, write_eer
 from icestream.simulate.instrument.eer import encode_events
 
@@ -104,6 +105,14 @@ def test_fractions_hold_every_electron_in_its_place(
     truth = [image_of(frames[i : i + 4], upsampling) for i in (0, 4, 8, 12)]
     np.testing.assert_array_equal(found, truth)
     assert found.sum() == sum(frame.pixel.size for frame in frames[:16])
+
+
+def test_a_movie_is_sampled_as_often_as_wanted(tmp_path: Path) -> None:
+    path = written(tmp_path, raw_frames(7))
+    wanted = EerSampling(upsampling=1, frames_per_fraction=3)
+    movie = open_movie(path, eer=EerSampling(upsampling=2)).sampled(wanted)
+    assert movie.header == read_movie_header(path, eer=wanted)
+    np.testing.assert_array_equal(movie.decode(), read_frames(path, eer=wanted))
 
 
 def test_the_finer_grid_adds_up_to_the_pixels_of_the_camera(tmp_path: Path) -> None:
