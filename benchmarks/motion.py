@@ -7,7 +7,8 @@ STAR file of each; times hold its start. What scores mean stands in `moving/scor
 
     python benchmarks/motion.py [FOLDER] [--movies 12] [--k3 2] [--quick] [--json]
 
-A folder keeps the simulated movies (about 0.4 GB an exposure) for the next time.
+A folder keeps the simulated movies (about 0.4 GB an exposure) for the next time; those
+of another recipe or simulator are made anew beside them.
 """
 
 from __future__ import annotations

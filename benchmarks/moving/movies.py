@@ -7,15 +7,18 @@ noise, and images of the same exposures that never moved, on a perfect sensor.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
 
+import icestream.simulate
 from icestream.domain import MotionField as FoundField
 from icestream.engines.fourier import quick_even_side
 from icestream.engines.motion.average import average_frames
@@ -35,8 +38,6 @@ from icestream.simulate.streams import Purpose, torch_stream
 from icestream.simulate.warp import sharpening
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from icestream.simulate.render import Scene
@@ -68,9 +69,19 @@ def recipe_of(size: Size) -> Recipe:
     )
 
 
+@cache
+def made_by(size: Size) -> str:
+    """Return what tells movies of another recipe, seed or simulator, for file names."""
+    told = hashlib.sha256(repr((recipe_of(size), SEED)).encode())
+    simulator = Path(icestream.simulate.__file__).parent
+    for source in (Path(__file__), *sorted(simulator.rglob("*.py"))):
+        told.update(source.read_bytes())
+    return told.hexdigest()[:8]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposed:
-    """Where an exposure's files are."""
+    """Where an exposure's files are; what another simulator made is not found."""
 
     size: Size
     number: int
@@ -83,7 +94,7 @@ class Exposed:
     @property
     def gain(self) -> Path:
         """MRC, as RELION wants it."""
-        return self.folder / f"{self.size}_gain.mrc"
+        return self.folder / f"{self.size}_{made_by(self.size)}_gain.mrc"
 
     @property
     def truth(self) -> Path:
@@ -91,7 +102,8 @@ class Exposed:
         return self._file("truth.npz")
 
     def _file(self, ending: str) -> Path:
-        return self.folder / f"{self.size}_{self.number:02d}_{ending}"
+        known = f"{self.size}_{made_by(self.size)}_{self.number:02d}"
+        return self.folder / f"{known}_{ending}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

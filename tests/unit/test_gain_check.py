@@ -228,6 +228,7 @@ def test_a_camera_that_is_not_square_has_eight_ways() -> None:
     assert lying.verdict is GainVerdict.TURNED
     assert lying.best is not None
     assert lying.best.orientation == Orientation(quarter_turns=3)
+    assert {one.orientation.quarter_turns for one in lying.candidates} == {1, 3}
 
 
 def test_of_large_frames_the_middle_is_enough() -> None:
@@ -240,6 +241,17 @@ def test_of_large_frames_the_middle_is_enough() -> None:
     assert found.best.orientation == Orientation(quarter_turns=2)
     # 2.5 % against 50 % of shot noise on 1024 x 1024 px, in standard deviations.
     assert found.best.z_score == pytest.approx(1024 * 0.025 * math.sqrt(4), rel=0.15)
+
+
+def test_a_large_camera_that_is_not_square_has_eight_ways_too() -> None:
+    """Its middle is square: a pattern seen there turned by 90° cannot lie so."""
+    chance = np.random.default_rng(4)
+    pattern = chance.normal(1, 0.025, (1400, 1400)).astype(np.float32)
+    movie = chance.poisson(4 / pattern[:, 150:-150]).astype(np.float32)
+    found = check_gain(sums(movie), np.rot90(pattern)[:, 150:-150])
+    assert found.verdict is GainVerdict.UNDECIDED
+    assert len(found.candidates) == 8
+    assert {one.orientation.quarter_turns for one in found.candidates} == {0, 2}
 
 
 def test_an_even_gain_says_nothing_and_the_movies_are_asked() -> None:

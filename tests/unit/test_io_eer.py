@@ -29,8 +29,10 @@ from icestream.io import (
     read_micrograph,
     read_movie_header,
 )
+from icestream.io.access import SPARE_BYTES
 from icestream.io.eer_metadata import parse_eer_metadata
-from icestream.io.events import SPARE_BYTES, add_events
+from icestream.io.events import add_events
+from icestream.io.movie import open_movie
 from icestream.simulate.instrument import EerExposure, EventFrame, write_eer
 from icestream.simulate.instrument.eer import encode_events
 
@@ -105,6 +107,14 @@ def test_fractions_hold_every_electron_in_its_place(
     assert found.sum() == sum(frame.pixel.size for frame in frames[:16])
 
 
+def test_a_movie_is_sampled_as_often_as_wanted(tmp_path: Path) -> None:
+    path = written(tmp_path, raw_frames(7))
+    wanted = EerSampling(upsampling=1, frames_per_fraction=3)
+    movie = open_movie(path, eer=EerSampling(upsampling=2)).sampled(wanted)
+    assert movie.header == read_movie_header(path, eer=wanted)
+    np.testing.assert_array_equal(movie.decode(), read_frames(path, eer=wanted))
+
+
 def test_the_finer_grid_adds_up_to_the_pixels_of_the_camera(tmp_path: Path) -> None:
     path = written(tmp_path, raw_frames(6))
     coarse = read_frames(path, eer=EerSampling(frames_per_fraction=3))
@@ -171,6 +181,10 @@ def test_the_camera_is_heard(tmp_path: Path) -> None:
         b"\0\0",
         b"<metadata><item",
         b"<metadata/>",
+        b'<?xml version="1.0" encoding="klingon"?><metadata/>',
+        b'<?xml version="1.0" encoding="utf-32"?><metadata/>',
+        b'<!DOCTYPE m [<!ENTITY a "7">]><metadata>'
+        b'<item name="totalDose">&a;</item></metadata>',
         b'<metadata><item name="totalDose" unit="e/pixel"> </item>'
         b'<item name="exposureTime">soon</item><item name="numberOfFrames">nan</item>'
         b'<item name="sensorPixelSize.width">1</item>'

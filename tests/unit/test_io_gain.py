@@ -106,6 +106,8 @@ def test_the_defects_in_an_eer_gain_are_read(tmp_path: Path) -> None:
         "<defects>" + "<row>" + "0-65535," * 1000 + "0</row></defects>",
         "<defects><row>1</row>",
         '<!DOCTYPE d [<!ENTITY a "aa">]><defects>&a;</defects>',
+        '<?xml version="1.0" encoding="klingon"?><defects/>',
+        '<?xml version="1.0" encoding="utf-32"?><defects/>',
     ],
 )
 def test_defects_that_cannot_be_are_refused(tmp_path: Path, text: str) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icestream.compiled import compiled
-from icestream.io.lzw import SPARE_BYTES, decode_lzw
+from icestream.io.access import SPARE_BYTES
+from icestream.io.lzw import decode_lzw
 
 GUARD = np.uint64(0x5A5A5A5A5A5A5A5A)
 

@@ -30,6 +30,7 @@ from icestream.io import (
     read_micrograph,
     read_movie_header,
 )
+from icestream.io.movie import open_movie
 from icestream.simulate.instrument import write_mrc_movie, write_tiff_movie
 
 if TYPE_CHECKING:
@@ -271,6 +272,16 @@ def test_no_threads_are_our_own_fault(tmp_path: Path) -> None:
     path = lzw_movie(tmp_path / "a.tif", counts())
     with pytest.raises(InternalError):
         read_frames(path, threads=0)
+
+
+def test_a_file_of_another_size_than_before_is_not_decoded(tmp_path: Path) -> None:
+    path = lzw_movie(tmp_path / "a.tif", counts())
+    movie = open_movie(path)
+    assert movie.sampled(None) is movie
+    with path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(IncompleteFile, match="bytes, and has"):
+        movie.decode()
 
 
 def test_one_frame_is_a_movie(tmp_path: Path) -> None:

@@ -184,9 +184,9 @@ class TestVanishing:
             movie = mrc.open_frames(file, path)
             path.write_bytes(path.read_bytes()[:100_000])
             target = np.empty((SIDE, SIDE), np.uint8)
-            movie.decode_into(target, 0, 0, 1)
+            movie.decode_into(file, target, 0, 0, 1)
             with pytest.raises(IncompleteFile, match="ended after"):
-                movie.decode_into(target, 7, 0, 1)
+                movie.decode_into(file, target, 7, 0, 1)
 
 
 class TestPixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from icestream.io import EerSampling, read_frames, read_stack
+from icestream.domain import AcquisitionSetup
+from icestream.io import EerSampling, check_complete, read_frames, read_stack
+from icestream.protocols.movie_plan import MovieOptions, plan_movie
 from icestream.simulate.instrument import EerExposure, EventFrame, write_eer
 from icestream.streaming.execution import Fault
 from movie_step import Done, correct, failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -88,6 +91,29 @@ def test_no_electron_is_lost_or_added(movie: Path, finer: int, together: int) ->
     ours = read_frames(movie, eer=sampling, threads=2)
     theirs = raw[: whole * together].reshape(whole, together, *raw.shape[1:]).sum(1)
     np.testing.assert_array_equal(ours, theirs)
+
+
+def decode(path: Path) -> None:
+    setup = AcquisitionSetup(name="a", pixel_size_angst=PIXEL_ANGST, voltage_kv=300.0)
+    plan = plan_movie(path, setup=setup, options=MovieOptions(eer_frames=40))
+    with plan.checked_frames(2):
+        pass
+
+
+@pytest.mark.parametrize("step", [check_complete, decode])
+def test_a_movie_is_looked_through_once(
+    movie: Path, monkeypatch: pytest.MonkeyPatch, step: Callable[[Path], None]
+) -> None:
+    """A read for each raw frame: on a network the slowest part of all."""
+    pread, offsets = os.pread, []
+
+    def counted(descriptor: int, count: int, offset: int) -> bytes:
+        offsets.append(offset)
+        return pread(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    step(movie)
+    assert 83 <= len(offsets) < 83 + 10
 
 
 @pytest.mark.parametrize("raw_count", [80, 81, 89])

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["guarding_writes", "read_at", "read_into", "reading", "replacing"]
+__all__ = [
+    "SPARE_BYTES",
+    "guarding_writes",
+    "read_at",
+    "read_into",
+    "reading",
+    "replacing",
+]
+
+SPARE_BYTES = 8
+"""Room behind what is decoded, and behind its result, that compiled loops touch."""
 
 _LARGEST_OFFSET_BYTES = (1 << 63) - 1
 

@@ -45,7 +45,6 @@ def check_complete(path: Path) -> None:
     chunk.
     """
     with opened_image(path) as (reader, file):
-        reader.read_header(file, path)
         end_bytes = reader.data_end_bytes(file, path)
         tail_bytes = max(min(_TAIL_BYTES, end_bytes // 8), 1)
         tail = read_at(file, end_bytes - tail_bytes, tail_bytes)

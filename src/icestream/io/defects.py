@@ -15,12 +15,12 @@ EER gain (.gain)    count from the first row of that file: as the mask
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree as ET
 
 import numpy as np
 
 from icestream.domain.errors import UnreadableFile
 from icestream.io.access import read_at, reading
+from icestream.io.markup import BadXml, parse_xml_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,14 +101,12 @@ def parse_defects_xml(
     Raises
     ------
     UnreadableFile
-        No such XML, XML that declares anything, or numbers that cannot be.
+        No such XML (as `parse_xml_bytes` has it), or numbers that cannot be.
     """
-    raw = (text.encode() if isinstance(text, str) else text).strip(b"\0 \r\n\t")
-    if len(raw) > _MOST_BYTES or b"<!" in raw.replace(b"<!--", b""):
-        raise _bad(path, "its XML is too long, or declares a type or an entity")
+    raw = text.encode() if isinstance(text, str) else text
     try:
-        root = ET.fromstring(raw)
-    except (ET.ParseError, ValueError) as error:
+        root = parse_xml_bytes(raw.strip(b"\0 \r\n\t"))
+    except BadXml as error:
         raise _bad(path, f"its XML cannot be read: {error}") from error
     mask = np.zeros(shape, dtype=bool)
     for element in root.iter():

@@ -6,7 +6,7 @@ fell. Raw frames are added up while they are decoded, so that none is held.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from icestream.domain.errors import (
     UnusableImage,
 )
 from icestream.io import tiff
-from icestream.io.access import read_into
+from icestream.io.access import SPARE_BYTES, read_into
 from icestream.io.eer_metadata import EerMetadata, parse_eer_metadata
 from icestream.io.header import ImageHeader, MovieHeader
 from icestream.io.tiff_directory import Directory, read_directories
@@ -132,7 +132,7 @@ def read_header(file: FileIO, path: Path) -> ImageHeader:
     IncompleteFile
         The chain of directories breaks off, or has fewer frames than the camera says.
     """
-    frames, metadata = _read_frames(file, path)
+    frames, metadata = _raw_frames(read_directories(file, path), path)
     return ImageHeader(
         height_px=frames[0].number("height"),
         width_px=frames[0].number("width"),
@@ -148,10 +148,14 @@ def data_end_bytes(file: FileIO, path: Path) -> int:
 
     Raises
     ------
+    UnreadableFile
+        As `read_header` does.
     IncompleteFile
-        As `tiff.data_end_bytes` does.
+        That too; a strip is absent or lies beyond the end.
     """
-    return tiff.data_end_bytes(file, path)
+    directories = read_directories(file, path)
+    _raw_frames(directories, path)
+    return tiff.check_strips(directories, file, path)
 
 
 def decode(file: FileIO, path: Path) -> NDArray[Any]:
@@ -162,12 +166,12 @@ def decode(file: FileIO, path: Path) -> NDArray[Any]:
     IncompleteFile
         The electrons of a frame do not end where they should.
     """
-    frames = open_frames(file, path, EerSampling())
+    frames = open_frames(file, path)
     header = frames.header
     shape = (header.frame_count, header.height_px, header.width_px)
     pixels = np.empty(shape, header.dtype)
     for number, frame in enumerate(pixels):
-        frames.decode_into(frame, number, 0, 1)
+        frames.decode_into(file, frame, number, 0, 1)
     return pixels
 
 
@@ -175,7 +179,6 @@ def decode(file: FileIO, path: Path) -> NDArray[Any]:
 class EerFrames:
     """The fractions of an EER movie, rows as stored; see `open_frames`."""
 
-    file: FileIO
     path: Path
     header: MovieHeader
     raw_frames: list[Directory]
@@ -186,11 +189,52 @@ class EerFrames:
         """Into how many pieces a frame can be divided: the stream has no joints."""
         return 1
 
+    def sampled(self, sampling: EerSampling) -> EerFrames:
+        """Return the same movie in other fractions.
+
+        Raises
+        ------
+        UnusableImage
+            Not enough raw frames for one fraction, or no place within pixels for a grid
+            twice as fine.
+        """
+        first, finer = self.raw_frames[0], sampling.upsampling
+        if finer > 1 and min(_bits(first, self.path)) == 0:
+            raise UnusableImage(
+                f"{self.path} does not say where in a pixel electrons fell.",
+                hint="Sample it as finely as the camera: upsampling 1.",
+            )
+        together = sampling.frames_per_fraction
+        count, left_over = divmod(len(self.raw_frames), together)
+        if not count:
+            raise UnusableImage(
+                f"{self.path} has {left_over} raw frames, fewer than the {together} of"
+                " one fraction.",
+                hint="Give fewer frames to a fraction, or leave this movie out.",
+            )
+        pixel_angst = self.header.pixel_size_angst
+        header = replace(
+            self.header,
+            height_px=finer * first.number("height"),
+            width_px=finer * first.number("width"),
+            frame_count=count,
+            dtype=sampling.dtype,
+            pixel_size_angst=pixel_angst
+            and pixel_angst * self.sampling.upsampling / finer,
+            left_over_frame_count=left_over,
+        )
+        return replace(self, header=header, sampling=sampling)
+
     def decode_into(
-        self, target: NDArray[Any], frame: int, piece: int, piece_count: int
+        self,
+        file: FileIO,
+        target: NDArray[Any],
+        frame: int,
+        piece: int,
+        piece_count: int,
     ) -> None:
         """Add the electrons of a fraction up in ``target``."""
-        from icestream.io.events import SPARE_BYTES, add_events
+        from icestream.io.events import add_events
 
         del piece, piece_count
         target[...] = 0
@@ -205,7 +249,7 @@ class EerFrames:
             directory = self.raw_frames[number]
             if not add_events(
                 data,
-                _read_stream(self.file, directory, data),
+                _read_stream(file, directory, data),
                 target.reshape(-1),
                 directory.number("width"),
                 self.sampling.upsampling,
@@ -219,50 +263,34 @@ class EerFrames:
                 )
 
 
-def open_frames(file: FileIO, path: Path, sampling: EerSampling) -> EerFrames:
-    """Prepare to read the fractions of a movie.
+def open_frames(file: FileIO, path: Path) -> EerFrames:
+    """Prepare to read a movie, its raw frames one by one.
 
     Raises
     ------
     UnreadableFile, IncompleteFile
         As `read_header` and `data_end_bytes` do.
-    UnusableImage
-        Not enough raw frames for one fraction, or no place within pixels for a grid
-        twice as fine.
     """
-    raw_frames, metadata = _read_frames(file, path)
+    raw_frames, metadata = _raw_frames(read_directories(file, path), path)
     tiff.check_strips(raw_frames, file, path)
-    finer = sampling.upsampling
-    if finer > 1 and min(_bits(raw_frames[0], path)) == 0:
-        raise UnusableImage(
-            f"{path} does not say where in a pixel electrons fell.",
-            hint="Sample it as finely as the camera: upsampling 1.",
-        )
-    count, left_over = divmod(len(raw_frames), sampling.frames_per_fraction)
-    if not count:
-        raise UnusableImage(
-            f"{path} has {left_over} raw frames, fewer than the"
-            f" {sampling.frames_per_fraction} of one fraction.",
-            hint="Give fewer frames to a fraction, or leave this movie out.",
-        )
-    pixel_size_angst = metadata.pixel_size_angst
+    sampling = EerSampling()
     header = MovieHeader(
-        height_px=finer * raw_frames[0].number("height"),
-        width_px=finer * raw_frames[0].number("width"),
-        frame_count=count,
+        height_px=raw_frames[0].number("height"),
+        width_px=raw_frames[0].number("width"),
+        frame_count=len(raw_frames),
         dtype=sampling.dtype,
-        pixel_size_angst=pixel_size_angst and pixel_size_angst / finer,
+        pixel_size_angst=metadata.pixel_size_angst,
         format="eer",
         raw_frame_count=len(raw_frames),
-        left_over_frame_count=left_over,
         eer=metadata,
     )
-    return EerFrames(file, path, header, raw_frames, sampling)
+    return EerFrames(path, header, raw_frames, sampling)
 
 
-def _read_frames(file: FileIO, path: Path) -> tuple[list[Directory], EerMetadata]:
+def _raw_frames(
+    directories: list[Directory], path: Path
+) -> tuple[list[Directory], EerMetadata]:
     """Return the directories of raw frames and what the first of all says."""
-    directories = read_directories(file, path)
     xml = directories[0].numbers("exposure_xml").astype(np.uint8).tobytes()
     metadata = parse_eer_metadata(xml)
     # A final image in ordinary pixels may stand before them.

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 from icestream.io.header import plausible_pixel_size_angst
+from icestream.io.markup import BadXml, parse_xml_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,8 +58,8 @@ def parse_eer_metadata(xml: bytes) -> EerMetadata:
         ``<metadata>`` of ``<item name="..." unit="...">value</item>``.
     """
     try:
-        root = ElementTree.fromstring(xml.rstrip(b"\0"))
-    except ElementTree.ParseError:
+        root = parse_xml_bytes(xml.rstrip(b"\0"))
+    except BadXml:
         return EerMetadata()
     items = {
         item.get("name", ""): text

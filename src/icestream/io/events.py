@@ -11,10 +11,7 @@ from icestream.compiled import compiled, inlined
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SPARE_BYTES", "add_events"]
-
-SPARE_BYTES = 8
-"""By how much the data must be followed by bytes of no account."""
+__all__ = ["add_events"]
 
 _0, _1, _2, _3 = (np.uint64(number) for number in range(4))
 _LOW_3_BITS = np.uint64(7)
@@ -37,7 +34,7 @@ def add_events(
     Parameters
     ----------
     data
-        The bit stream, and `SPARE_BYTES` behind it.
+        The bit stream, and `SPARE_BYTES` of `icestream.io.access` behind it.
     data_bytes
         Its length.
     image

@@ -27,7 +27,7 @@ class ImageReader(Protocol):
         """Return what the header says."""
 
     def data_end_bytes(self, file: FileIO, path: Path) -> int:
-        """Return where the pixels end; raise `IncompleteFile` where it is short."""
+        """Return where the pixels end; raise as `read_header` does, and if short."""
 
     def decode(self, file: FileIO, path: Path) -> NDArray[Any]:
         """Return the pixels, ``(frame, h, w)``, rows as stored."""

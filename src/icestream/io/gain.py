@@ -126,7 +126,6 @@ def _read_image(path: Path) -> NDArray[Any]:
 def _read_eer_gain(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the gain of a Falcon camera, a TIFF, and the defects in a tag of it."""
     with reading(path) as file:
-        tiff.read_header(file, path)
         tiff.data_end_bytes(file, path)
         stored = tiff.decode(file, path)[0]
         file.seek(0)

@@ -17,10 +17,7 @@ from icestream.compiled import compiled, inlined
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SPARE_BYTES", "decode_lzw"]
-
-SPARE_BYTES = 8
-"""By how much the buffers of `decode_lzw` must be longer than what they hold."""
+__all__ = ["decode_lzw"]
 
 _0, _1, _3, _8 = (np.uint64(number) for number in (0, 1, 3, 8))
 _LOW_3_BITS, _LOW_BYTE, _TOP_BIT = np.uint64(7), np.uint64(255), np.uint64(63)
@@ -41,7 +38,7 @@ def decode_lzw(
     ----------
     data
         The strip; what stands behind it is of no account, but must be there:
-        `SPARE_BYTES`.
+        `SPARE_BYTES` of `icestream.io.access`.
     data_bytes
         Its length.
     words

@@ -12,7 +12,7 @@ from icestream.io.access import read_at, reading
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["parse_xml"]
+__all__ = ["BadXml", "parse_xml", "parse_xml_bytes"]
 
 _LARGEST_BYTES = 4 << 20
 _CUT_SHORT = {
@@ -26,24 +26,23 @@ _CUT_SHORT = {
 }
 
 
-class _Refused(Exception):
-    """What an instrument never writes."""
+class BadXml(ValueError):
+    """Bytes that are no XML of an instrument; says why, and whether they end early."""
+
+    def __init__(self, why: object, *, is_cut_short: bool = False) -> None:
+        super().__init__(str(why))
+        self.is_cut_short = is_cut_short
 
 
 class _Plain(ET.TreeBuilder):
     """A tree of a document without a document type."""
 
     def doctype(self, *_: object) -> NoReturn:
-        raise _Refused("it declares a document type")
+        raise BadXml("it declares a document type")
 
 
-def parse_xml(path: Path) -> ET.Element:
-    """Return the root of an XML file.
-
-    Parameters
-    ----------
-    path
-        The file, 4 MiB at most.
+def parse_xml_bytes(content: bytes) -> ET.Element:
+    """Return the root of XML, 4 MiB at most.
 
     Returns
     -------
@@ -52,36 +51,42 @@ def parse_xml(path: Path) -> ET.Element:
 
     Raises
     ------
+    BadXml
+        It is not well-formed, too large, of an encoding that Python does not know or
+        cannot use here, or declares a document type: those can hold entities that
+        expand without end.
+    """
+    if len(content) > _LARGEST_BYTES:
+        raise BadXml(f"it is larger than {_LARGEST_BYTES >> 20} MiB")
+    try:
+        return ET.XML(content, ET.XMLParser(target=_Plain()))
+    except ET.ParseError as error:
+        raise BadXml(error, is_cut_short=error.code in _CUT_SHORT) from error
+    except (ValueError, LookupError) as error:
+        raise BadXml(error) from error
+
+
+def parse_xml(path: Path) -> ET.Element:
+    """Return the root of an XML file, as `parse_xml_bytes` does.
+
+    Raises
+    ------
     UnreadableFile
-        It is no well-formed XML, too large, or declares a document type: those can
-        hold entities that expand without end.
+        It is no XML of an instrument.
     IncompleteFile
         It is empty or ends too early.
     """
     with reading(path) as file:
         content = read_at(file, 0, _LARGEST_BYTES + 1)
     try:
-        return _parse(content)
-    except ET.ParseError as error:
-        if error.code in _CUT_SHORT:
+        return parse_xml_bytes(content)
+    except BadXml as error:
+        if error.is_cut_short:
             raise IncompleteFile(
                 f"{path} ends too early: {error}.",
                 hint="Wait until it is written, or transfer it again.",
             ) from error
-        raise _unreadable(path, error) from error
-    except (_Refused, ValueError, LookupError) as error:
-        # The last two: an encoding that Python does not know, or cannot use here.
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> UnreadableFile:
-    return UnreadableFile(
-        f"{path} is no XML of an instrument: {error}.",
-        hint="Transfer it again; without it the exposure has fewer metadata.",
-    )
-
-
-def _parse(content: bytes) -> ET.Element:
-    if len(content) > _LARGEST_BYTES:
-        raise _Refused(f"it is larger than {_LARGEST_BYTES >> 20} MiB")
-    return ET.XML(content, ET.XMLParser(target=_Plain()))
+        raise UnreadableFile(
+            f"{path} is no XML of an instrument: {error}.",
+            hint="Transfer it again; without it the exposure has fewer metadata.",
+        ) from error

@@ -8,31 +8,39 @@ or EER file, as RELION has it: coordinates, gain and shifts of all three agree w
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from icestream.domain.errors import InternalError, UnreadableFile, UnusableImage
+from icestream.domain.errors import (
+    IncompleteFile,
+    InternalError,
+    UnreadableFile,
+    UnusableImage,
+)
 from icestream.io import eer as eer_files
 from icestream.io import mrc, tiff_frames
-from icestream.io.eer import EerSampling
+from icestream.io.access import reading
+from icestream.io.eer import EerFrames
 from icestream.io.formats import opened_image
 from icestream.io.header import format_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from io import FileIO
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from icestream.io.header import MovieHeader
+    from icestream.io.eer import EerSampling
+    from icestream.io.header import ImageFormat, MovieHeader
 
-__all__ = ["read_frames", "read_movie_header"]
+__all__ = ["MovieFile", "open_movie", "read_frames", "read_movie_header"]
 
 
 class _Frames(Protocol):
-    """What the module of a format offers of an open movie."""
+    """What the module of a format offers of a movie whose header was read."""
 
     @property
     def header(self) -> MovieHeader:
@@ -43,9 +51,106 @@ class _Frames(Protocol):
         """Into how many pieces a frame can be divided, at least 1."""
 
     def decode_into(
-        self, target: NDArray[Any], frame: int, piece: int, piece_count: int
+        self,
+        file: FileIO,
+        target: NDArray[Any],
+        frame: int,
+        piece: int,
+        piece_count: int,
     ) -> None:
         """Write one piece of a frame, of so many, into its place in ``target``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MovieFile:
+    """A movie that was looked through once; its file is opened again to decode.
+
+    Looking through an EER movie is a read for each raw frame, thousands on a network.
+
+    Parameters
+    ----------
+    path
+        TIFF, MRC or EER.
+    size_bytes
+        Of the file.
+    frames
+        How they lie in it.
+    """
+
+    path: Path
+    size_bytes: int
+    frames: _Frames
+
+    @property
+    def header(self) -> MovieHeader:
+        """What it is once decoded."""
+        return self.frames.header
+
+    def sampled(self, eer: EerSampling | None) -> MovieFile:
+        """Return an EER movie in other fractions; any other as it is.
+
+        Raises
+        ------
+        UnusableImage
+            It cannot be sampled so.
+        """
+        if eer is None or not isinstance(self.frames, EerFrames):
+            return self
+        return replace(self, frames=self.frames.sampled(eer))
+
+    def decode(
+        self,
+        *,
+        frames: range | None = None,
+        out: NDArray[Any] | None = None,
+        threads: int = 1,
+    ) -> NDArray[Any]:
+        """Decode frames, as `read_frames` does.
+
+        Raises
+        ------
+        UnreadableFile, IncompleteFile, UnusableImage, InternalError
+            As said there; also a file that has another size than before.
+        """
+        header = self.header
+        chosen = range(header.frame_count) if frames is None else frames
+        _check_range(chosen, header, self.path)
+        stack = _buffer(out, len(chosen), header)
+        if threads < 1:
+            raise InternalError(f"{threads} threads decode nothing.")
+        pieces = min(-(-threads // len(chosen)), self.frames.most_pieces)
+        with reading(self.path) as file:
+            self._check_size(file)
+
+            def decode_piece(job: int) -> None:
+                index, piece = divmod(job, pieces)
+                self.frames.decode_into(
+                    file, stack[index], chosen[index], piece, pieces
+                )
+
+            _run(decode_piece, len(chosen) * pieces, threads)
+        return stack
+
+    def _check_size(self, file: FileIO) -> None:
+        size_bytes = file.seek(0, 2)
+        if size_bytes != self.size_bytes:
+            raise IncompleteFile(
+                f"{self.path} had {self.size_bytes} bytes, and has {size_bytes} now.",
+                hint="Wait until it is written, or transfer it again.",
+            )
+
+
+def open_movie(path: Path, *, eer: EerSampling | None = None) -> MovieFile:
+    """Look a movie through; parameters and errors as of `read_movie_header`."""
+    with opened_image(path) as (_, file):
+        opener = _OPENERS.get(format_of_name(path))
+        if opener is None:
+            raise UnreadableFile(
+                f"{path} is no movie.", hint="Movies are TIFF, MRC or EER files."
+            )
+        frames = opener(file, path)
+        movie = MovieFile(path=path, size_bytes=file.seek(0, 2), frames=frames)
+    return movie.sampled(eer)
 
 
 def read_movie_header(path: Path, *, eer: EerSampling | None = None) -> MovieHeader:
@@ -68,8 +173,7 @@ def read_movie_header(path: Path, *, eer: EerSampling | None = None) -> MovieHea
     UnusableImage
         An EER movie that cannot be sampled so.
     """
-    with _opened_movie(path, eer) as movie:
-        return movie.header
+    return open_movie(path, eer=eer).header
 
 
 def read_frames(
@@ -112,39 +216,14 @@ def read_frames(
     InternalError
         ``out`` is not as said above, or less than one thread.
     """
-    with _opened_movie(path, eer) as movie:
-        header = movie.header
-        chosen = range(header.frame_count) if frames is None else frames
-        _check_range(chosen, header, path)
-        stack = _buffer(out, len(chosen), header)
-        if threads < 1:
-            raise InternalError(f"{threads} threads decode nothing.")
-        pieces = min(-(-threads // len(chosen)), movie.most_pieces)
-
-        def decode(job: int) -> None:
-            index, piece = divmod(job, pieces)
-            movie.decode_into(stack[index], chosen[index], piece, pieces)
-
-        _run(decode, len(chosen) * pieces, threads)
-    return stack
+    return open_movie(path, eer=eer).decode(frames=frames, out=out, threads=threads)
 
 
-@contextmanager
-def _opened_movie(path: Path, sampling: EerSampling | None) -> Iterator[_Frames]:
-    with opened_image(path) as (_, file):
-        movie: _Frames
-        match format_of_name(path):
-            case "tiff":
-                movie = tiff_frames.open_frames(file, path)
-            case "mrc":
-                movie = mrc.open_frames(file, path)
-            case "eer":
-                movie = eer_files.open_frames(file, path, sampling or EerSampling())
-            case _:
-                raise UnreadableFile(
-                    f"{path} is no movie.", hint="Movies are TIFF, MRC or EER files."
-                )
-        yield movie
+_OPENERS: dict[ImageFormat, Callable[[FileIO, Path], _Frames]] = {
+    "tiff": tiff_frames.open_frames,
+    "mrc": mrc.open_frames,
+    "eer": eer_files.open_frames,
+}
 
 
 def _check_range(chosen: range, header: MovieHeader, path: Path) -> None:

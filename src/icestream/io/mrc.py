@@ -123,7 +123,10 @@ def read_header(file: FileIO, path: Path) -> ImageHeader:
     UnreadableFile, IncompleteFile
         No MRC header, a kind of pixel that is not read, or a header not yet written.
     """
-    layout = _read_layout(file, path)
+    return _header_of(_read_layout(file, path))
+
+
+def _header_of(layout: _Layout) -> ImageHeader:
     return ImageHeader(
         height_px=layout.height_px,
         width_px=layout.width_px,
@@ -139,10 +142,14 @@ def data_end_bytes(file: FileIO, path: Path) -> int:
 
     Raises
     ------
-    IncompleteFile
-        The file is shorter than its header says.
+    UnreadableFile, IncompleteFile
+        As `read_header` does; also a file that is shorter than its header says.
     """
-    end_bytes = _read_layout(file, path).end_bytes
+    return _checked_end_bytes(_read_layout(file, path), file, path)
+
+
+def _checked_end_bytes(layout: _Layout, file: FileIO, path: Path) -> int:
+    end_bytes = layout.end_bytes
     size_bytes = file.seek(0, 2)
     if size_bytes < end_bytes:
         raise IncompleteFile(
@@ -171,7 +178,6 @@ def decode(file: FileIO, path: Path) -> NDArray[Any]:
 class MrcFrames:
     """The frames of an MRC stack, rows as stored; see `open_frames`."""
 
-    file: FileIO
     path: Path
     header: MovieHeader
     layout: _Layout
@@ -182,13 +188,18 @@ class MrcFrames:
         return self.layout.height_px
 
     def decode_into(
-        self, target: NDArray[Any], frame: int, piece: int, piece_count: int
+        self,
+        file: FileIO,
+        target: NDArray[Any],
+        frame: int,
+        piece: int,
+        piece_count: int,
     ) -> None:
         """Write one piece of a frame, of so many, into its place in ``target``."""
         height_px = self.layout.height_px
         begin, end = (height_px * (piece + i) // piece_count for i in (0, 1))
         first_row = frame * height_px + begin
-        _read_rows(self.file, self.path, self.layout, first_row, target[begin:end])
+        _read_rows(file, self.path, self.layout, first_row, target[begin:end])
 
 
 def open_frames(file: FileIO, path: Path) -> MrcFrames:
@@ -199,8 +210,9 @@ def open_frames(file: FileIO, path: Path) -> MrcFrames:
     UnreadableFile, IncompleteFile
         As `read_header` and `data_end_bytes` do.
     """
-    data_end_bytes(file, path)
-    image = read_header(file, path)
+    layout = _read_layout(file, path)
+    _checked_end_bytes(layout, file, path)
+    image = _header_of(layout)
     header = MovieHeader(
         height_px=image.height_px,
         width_px=image.width_px,
@@ -210,7 +222,7 @@ def open_frames(file: FileIO, path: Path) -> MrcFrames:
         format="mrc",
         raw_frame_count=image.frame_count,
     )
-    return MrcFrames(file, path, header, _read_layout(file, path))
+    return MrcFrames(path, header, layout)
 
 
 def _read_rows(

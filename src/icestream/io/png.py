@@ -68,9 +68,12 @@ def data_end_bytes(file: FileIO, path: Path) -> int:
 
     Raises
     ------
+    UnreadableFile
+        As `read_header` does.
     IncompleteFile
-        The chain breaks off before its end chunk.
+        That too; the chain breaks off before its end chunk.
     """
+    read_header(file, path)
     offset_bytes = _SIGNATURE_BYTES
     while len(frame := read_at(file, offset_bytes, _CHUNK_FRAME_BYTES)) >= 12:
         if frame == _END_CHUNK:

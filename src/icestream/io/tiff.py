@@ -79,10 +79,14 @@ def data_end_bytes(file: FileIO, path: Path) -> int:
 
     Raises
     ------
+    UnreadableFile
+        As `read_header` does.
     IncompleteFile
-        A strip or tile is absent or lies beyond the end.
+        That too; a strip or tile is absent or lies beyond the end.
     """
-    return check_strips(read_directories(file, path), file, path)
+    directories = read_directories(file, path)
+    header_of(directories, path)
+    return check_strips(directories, file, path)
 
 
 def check_strips(directories: Sequence[Directory], file: FileIO, path: Path) -> int:

@@ -13,7 +13,7 @@ import imagecodecs
 import numpy as np
 
 from icestream.domain.errors import IncompleteFile, UnreadableFile
-from icestream.io.access import read_into
+from icestream.io.access import SPARE_BYTES, read_into
 from icestream.io.header import ImageHeader, MovieHeader
 from icestream.io.tiff import check_strips, header_of
 from icestream.io.tiff_directory import Directory, read_directories
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffFrames", "open_frames"]
 
-_SPARE_BYTES = 8
 _UNCOMPRESSED, _LZW = 1, 5
 _DECODERS: dict[int, Callable[..., Any]] = {
     8: imagecodecs.deflate_decode,
@@ -44,7 +43,6 @@ _PLAIN, _DIFFERENCES, _SPLIT_FLOATS = 1, 2, 3
 class TiffFrames:
     """The frames of a TIFF movie, upside down; see `open_frames`."""
 
-    file: FileIO
     path: Path
     header: MovieHeader
     pages: list[_Page]
@@ -55,18 +53,23 @@ class TiffFrames:
         return min(page.offsets.size for page in self.pages)
 
     def decode_into(
-        self, target: NDArray[Any], frame: int, piece: int, piece_count: int
+        self,
+        file: FileIO,
+        target: NDArray[Any],
+        frame: int,
+        piece: int,
+        piece_count: int,
     ) -> None:
         """Write one piece of a frame, of so many, into its place in ``target``."""
         page = self.pages[frame]
         count = page.offsets.size
         begin, end = (count * (piece + i) // piece_count for i in (0, 1))
         upright = target[::-1]
-        data = np.empty(int(page.counts[begin:end].max()) + _SPARE_BYTES, np.uint8)
+        data = np.empty(int(page.counts[begin:end].max()) + SPARE_BYTES, np.uint8)
         words = np.empty(page.segment_bytes // 8 + 2, np.uint64)
         for index in range(begin, end):
             rows, columns = page.place(index)
-            pixels = page.pixels(self._decode(page, index, data, words))
+            pixels = page.pixels(_decode(file, page, index, data, words))
             part = upright[rows, columns]
             if len(pixels) < len(part):
                 kind = "tile" if page.is_tiled else "strip"
@@ -76,33 +79,6 @@ class TiffFrames:
                     hint="Wait until it is written, or transfer it again.",
                 )
             part[...] = pixels[: part.shape[0], : part.shape[1]]
-
-    def _decode(
-        self,
-        page: _Page,
-        index: int,
-        data: NDArray[np.uint8],
-        words: NDArray[np.uint64],
-    ) -> NDArray[np.uint8]:
-        """Return the bytes of a segment, as many as are there and right.
-
-        ``data`` and ``words`` are room for what is read and for what it becomes.
-        """
-        content = data[: int(page.counts[index])]
-        read = read_into(self.file, int(page.offsets[index]), content)
-        if page.compression == _UNCOMPRESSED:
-            return content[:read]
-        if page.compression == _LZW:
-            from icestream.io.lzw import decode_lzw
-
-            size = decode_lzw(data, read, words, page.segment_bytes)
-            return words.view(np.uint8)[:size]
-        output = words.view(np.uint8)[: page.segment_bytes]
-        try:
-            decoded = _DECODERS[page.compression](content[:read], out=output)
-        except RuntimeError:  # of imagecodecs, for whatever is not as it should be
-            return output[:0]
-        return output[: len(decoded)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +125,34 @@ class _Page:
         return rows
 
 
+def _decode(
+    file: FileIO,
+    page: _Page,
+    index: int,
+    data: NDArray[np.uint8],
+    words: NDArray[np.uint64],
+) -> NDArray[np.uint8]:
+    """Return the bytes of a segment, as many as are there and right.
+
+    ``data`` and ``words`` are room for what is read and for what it becomes.
+    """
+    content = data[: int(page.counts[index])]
+    read = read_into(file, int(page.offsets[index]), content)
+    if page.compression == _UNCOMPRESSED:
+        return content[:read]
+    if page.compression == _LZW:
+        from icestream.io.lzw import decode_lzw
+
+        size = decode_lzw(data, read, words, page.segment_bytes)
+        return words.view(np.uint8)[:size]
+    output = words.view(np.uint8)[: page.segment_bytes]
+    try:
+        decoded = _DECODERS[page.compression](content[:read], out=output)
+    except RuntimeError:  # of imagecodecs, for whatever is not as it should be
+        return output[:0]
+    return output[: len(decoded)]
+
+
 def open_frames(file: FileIO, path: Path) -> TiffFrames:
     """Prepare to read the frames of a movie, one page each.
 
@@ -182,7 +186,7 @@ def open_frames(file: FileIO, path: Path) -> TiffFrames:
         raw_frame_count=len(images),
     )
     pages = [_page(one, first.dtype, path) for one in directories]
-    return TiffFrames(file, path, header, pages)
+    return TiffFrames(path, header, pages)
 
 
 def _kind(image: ImageHeader) -> tuple[int, int, np.dtype[Any]]:

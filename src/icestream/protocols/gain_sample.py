@@ -11,6 +11,7 @@ import numpy as np
 from icestream.domain.errors import UnreadableFile
 from icestream.engines.gain import CountSums, DefectTally, sum_frames
 from icestream.io.eer import EerSampling
+from icestream.io.movie import open_movie
 from icestream.protocols.movies import loaded_frames
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def count_movie(movie: Movie, *, threads: int = 1) -> NDArray[np.float32]:
     path, sampling = Path(movie.path), None
     if path.suffix.lower() == ".eer":
         sampling = EerSampling(upsampling=1, frames_per_fraction=movie.frame_count)
-    with loaded_frames(path, sampling=sampling, threads=threads) as frames:
+    with loaded_frames(open_movie(path, eer=sampling), threads=threads) as frames:
         return sum_frames(frames)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from icestream.domain.errors import UnusableImage
 from icestream.domain.precedence import settle_dose
 from icestream.io.eer import MOST_EER_FRAMES, EerSampling, frames_per_fraction
-from icestream.io.movie import read_movie_header
+from icestream.io.movie import open_movie
 from icestream.protocols.gain_check import require_fitting_gain
 from icestream.protocols.movies import load_defects, load_gain, loaded_frames
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from icestream.domain import AcquisitionSetup
     from icestream.engines.gain import GainCandidate
     from icestream.io.header import MovieHeader
+    from icestream.io.movie import MovieFile
 
 __all__ = [
     "SPECTRUM_PX",
@@ -133,14 +134,12 @@ class MoviePlan:
 
     Parameters
     ----------
-    path
-        TIFF, MRC or EER.
+    movie
+        Its file, in the frames as they are decoded.
     setup
         Pixel size of the stored frames, voltage, dose of the whole, gain and defects.
     options
         What is wanted.
-    header
-        Of the frames as they are decoded.
     sampling
         Of an EER movie.
     frames
@@ -155,16 +154,25 @@ class MoviePlan:
         What people should know of a dose that was counted.
     """
 
-    path: Path
+    movie: MovieFile
     setup: AcquisitionSetup
     options: MovieOptions
-    header: MovieHeader
     sampling: EerSampling | None
     frames: range
     dose_e_per_angst2: float | None
     gain: NDArray[np.float32] | None
     defects: NDArray[np.bool_] | None
     dose_notice: str = ""
+
+    @property
+    def path(self) -> Path:
+        """TIFF, MRC or EER."""
+        return self.movie.path
+
+    @property
+    def header(self) -> MovieHeader:
+        """Of the frames as they are decoded."""
+        return self.movie.header
 
     @property
     def pixel_size_angst(self) -> float:
@@ -193,15 +201,13 @@ class MoviePlan:
         Raises
         ------
         UnreadableFile, IncompleteFile
-            As `read_frames` does.
+            As `MovieFile.decode` does.
         UnusableImage
             Frames that are blank, or hold pixels that are no numbers.
         BadSettings
             The gain lies otherwise than declared.
         """
-        with loaded_frames(
-            self.path, frames=self.frames, sampling=self.sampling, threads=threads
-        ) as frames:
+        with loaded_frames(self.movie, frames=self.frames, threads=threads) as frames:
             _check_light(frames, self.path)
             fit = None
             if self.gain is not None:
@@ -250,8 +256,10 @@ def plan_movie(
     UnreadableFile, IncompleteFile, UnusableImage
         A movie, gain or list of defects that is damaged or does not fit.
     """
-    sampling = _sampling(path, setup, options)
-    header = read_movie_header(path, eer=sampling)
+    raw = open_movie(path)
+    sampling = _sampling(raw.header, setup, options)
+    movie = raw.sampled(sampling)
+    header = movie.header
     chosen = _frames(path, header, options)
     shape = (header.height_px, header.width_px)
     if min(shape) < _LEAST_SIDE_PX:
@@ -265,10 +273,9 @@ def plan_movie(
         listed = load_defects(Path(setup.defects), frame_shape=shape)
         defects = listed if defects is None else defects | listed
     return MoviePlan(
-        path=path,
+        movie=movie,
         setup=setup,
         options=options,
-        header=header,
         sampling=sampling,
         frames=chosen,
         dose_e_per_angst2=_frame_dose(setup, header, sampling),
@@ -278,10 +285,9 @@ def plan_movie(
 
 
 def _sampling(
-    path: Path, setup: AcquisitionSetup, options: MovieOptions
+    header: MovieHeader, setup: AcquisitionSetup, options: MovieOptions
 ) -> EerSampling | None:
     """Return how an EER movie is read; nothing for others."""
-    header = read_movie_header(path)
     if header.format != "eer":
         return None
     count = options.eer_frames

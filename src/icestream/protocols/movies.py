@@ -19,7 +19,6 @@ from icestream.domain.errors import UnreadableFile, UnusableImage
 from icestream.engines.gain import fit_defects, fit_shape
 from icestream.io.defects import read_defects
 from icestream.io.gain import read_gain
-from icestream.io.movie import read_frames, read_movie_header
 from icestream.protocols.gain_check import DeclaredGain, declared_orientation
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from icestream.engines.gain import Orientation
-    from icestream.io.eer import EerSampling
+    from icestream.io.movie import MovieFile
 
 __all__ = ["load_defects", "load_gain", "loaded_frames", "naming"]
 
@@ -41,22 +40,19 @@ _FAR, _DEAD = 10.0, 1000.0
 
 @contextmanager
 def loaded_frames(
-    path: Path,
+    movie: MovieFile,
     *,
     frames: range | None = None,
-    sampling: EerSampling | None = None,
     threads: int = 1,
 ) -> Iterator[NDArray[Any]]:
     """Decode a movie into this process's buffer.
 
     Parameters
     ----------
-    path
-        TIFF, MRC or EER.
+    movie
+        As it was opened.
     frames
         Which, from 0; all, if not given.
-    sampling
-        Of an EER movie.
     threads
         Frames that are decoded at a time.
 
@@ -69,18 +65,18 @@ def loaded_frames(
     Raises
     ------
     UnreadableFile, IncompleteFile, UnusableImage
-        As `read_frames` does; also frames that do not fit into memory.
+        As `MovieFile.decode` does; also frames that do not fit into memory.
     """
-    header = read_movie_header(path, eer=sampling)
+    header = movie.header
     count = header.frame_count if frames is None else len(frames)
     shape = (count, header.height_px, header.width_px)
     size = math.prod(shape) * header.dtype.itemsize
     with _lock:
         if _kept["bytes"].size < size:
             _kept["bytes"] = np.empty(0, np.uint8)  # before there are two
-            _kept["bytes"] = _room(path, size)
+            _kept["bytes"] = _room(movie.path, size)
         buffer = _kept["bytes"][:size].view(header.dtype).reshape(shape)
-        read_frames(path, frames=frames, out=buffer, threads=threads, eer=sampling)
+        movie.decode(frames=frames, out=buffer, threads=threads)
         # Compiled loops know no float16.
         yield buffer.astype(np.float32) if buffer.dtype == np.float16 else buffer
 

@@ -259,6 +259,8 @@ def _compared(
     fitted = fit_shape(
         gain, frame_shape=(height, width) if is_upright else (width, height)
     )
+    # By whole sides: the middles of large frames are square whatever those are.
+    ways = [one for one in ORIENTATIONS if one.shape_of(fitted.shape) == total.shape]
     fitted, total = _middle(fitted), _middle(total)
     sensitivity = np.divide(1, fitted, out=np.zeros_like(fitted), where=fitted > 0)
     counts = counts_pattern(total, side_px=_SIDE_PX).reshape(-1)
@@ -270,11 +272,8 @@ def _compared(
         power = float(np.dot(pattern.reshape(-1), pattern.reshape(-1)))
         if power * own == 0:
             return ()
-        for orientation in ORIENTATIONS:
-            turned = orientation.apply(pattern)
-            if turned.shape != total.shape:
-                continue
-            flat = turned.reshape(-1)
+        for orientation in ways:
+            flat = orientation.apply(pattern).reshape(-1)
             product = float(np.dot(counts, flat))
             measured.append((orientation, is_inverse, product, power))
             chance += [

@@ -51,6 +51,10 @@ class Orientation:
         mirrored: NDArray[Any] = array[:, ::-1] if self.is_mirrored else array
         return np.ascontiguousarray(np.rot90(mirrored, self.quarter_turns))
 
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape that an array of this shape has then."""
+        return shape[::-1] if self.quarter_turns % 2 else shape
+
 
 ORIENTATIONS = tuple(
     Orientation(quarter_turns=turns, is_mirrored=is_mirrored)
