@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # What becomes known of the number 5, poll by poll.
 TOLD: tuple[dict[str, Any], ...] = ({}, {"colour": "red"}, {"factor": 3})
-SETTLED = {"setup": "a", "colour": "red", "factor": 3, "number": 1}
+SETTLED = {"setup": "a", "colour": "red", "factor": 3, "number": 1, "settled_by": "a"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class Counted:
 
     def learn(self, acquisition: Mapping[str, Any]) -> Counted:
         return Counted(max(self.count, acquisition["number"]))
+
+    def rules(self, source: Mapping[str, Any]) -> str:
+        return str(source["setup"])
 
     def arrange(
         self,
@@ -156,5 +159,5 @@ def test_a_restart_learns_and_replays(tmp_path: Path) -> None:
 def test_what_its_source_declares_anew_holds_after_a_restart(tmp_path: Path) -> None:
     _, worked, _ = run(tmp_path, plan())
     fields, again, _ = run(tmp_path, plan("b"))
-    assert fields == SETTLED | {"setup": "b"}
+    assert fields == SETTLED | {"setup": "b", "settled_by": "b"}
     assert again == worked

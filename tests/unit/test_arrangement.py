@@ -91,15 +91,16 @@ def test_the_user_goes_before_the_metadata_and_the_site_before_the_user() -> Non
 def test_an_unknown_dose_may_be_counted_unless_the_camera_does_not_count() -> None:
     source = GRID | {"dose_e_per_angst2": None}
     told = replace(K3, dose_e_per_angst2=51.0)
-    for metadata, dose, origin in (
-        (told, 51.0, "metadata"),
-        (K3, None, "counts"),
-        (replace(K3, is_counting=None), None, "counts"),
-        (replace(K3, is_counting=False), None, "unknown"),
+    for metadata, dose, origin, may_count in (
+        (told, 51.0, "metadata", False),
+        (K3, None, "unknown", True),
+        (replace(K3, is_counting=None), None, "unknown", True),
+        (replace(K3, is_counting=False), None, "unknown", False),
     ):
         one = replace(TOLD, metadata=metadata)
         _, (fields,), _ = arranged(start(), one, source=source)
         assert (fields["dose_e_per_angst2"], fields["dose_origin"]) == (dose, origin)
+        assert fields["may_count_dose"] is may_count
 
 
 def test_another_pixel_opens_a_setup_once_and_says_so() -> None:

@@ -369,7 +369,7 @@ class TestSetups:
         name = "k3_96x64_0.6A_300kV"
         changes = (f"setups.{name}.pixel_size_angst=1", f"setups.{name}.voltage_kv=300")
         session = ticking(tmp_path / "a", *changes)
-        assert session.settings.setups[name].pixel_size_angst == 1
+        assert session.settings.setups[name]["pixel_size_angst"] == 1
 
     def test_none_changes_under_a_service_at_work(self, tmp_path: Path) -> None:
         session = ticking(tmp_path / "a")

@@ -99,7 +99,7 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
                 setup=setup,
                 options=options,
                 files=files,
-                counts_dose=movie.dose_origin == "counts",
+                counts_dose=movie.may_count_dose,
                 threads=context.threads,
             )
 
