@@ -277,9 +277,11 @@ class BoundFiles:
 
     def _awaiting(self) -> list[Sighting]:
         """Tell of gains that movies wait for from now on, or no longer."""
-        before, self._awaited = self._awaited, set()
-        if self._shelf is not None and self._is_owed(self._shelf):
-            self._awaited = {self._shelf.where}
+        before, shelf = self._awaited, self._shelf
+        is_owed = shelf is not None and (
+            self._is_owed(shelf) if shelf.has_settled else shelf.where in before
+        )
+        self._awaited = {shelf.where} if shelf is not None and is_owed else set()
         found = [
             Sighting(
                 path=path,
@@ -288,15 +290,14 @@ class BoundFiles:
             )
             for path in before - self._awaited
         ]
-        if self._shelf is not None and self._awaited - before:
-            path, why = self._shelf.where, self._shelf.lacking()
-            found.append(Sighting(path=path, state=SightingState.WAITING, reason=why))
-        return found
+        return found + [
+            Sighting(path=path, state=SightingState.WAITING, reason=shelf.lacking())
+            for path in self._awaited - before
+            if shelf is not None
+        ]
 
     def _is_owed(self, shelf: GainShelf) -> bool:
         """Whether a movie waits, or keeps a gain of elsewhere until this one comes."""
-        if not shelf.has_settled:
-            return bool(self._awaited)
         return bool(self._held) or (
             shelf.is_empty
             and not all(
