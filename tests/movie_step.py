@@ -105,7 +105,12 @@ def _attempt(
     taken = {"pixel_size_angst": PIXEL_ANGST, "voltage_kv": 300.0} | setup
     optics = AcquisitionSetup(name="krios", **taken)
     raw = RawFile(
-        path=str(movie), size_bytes=0, mtime_ns=0, fingerprint="", setup="krios"
+        path=str(movie),
+        size_bytes=0,
+        mtime_ns=0,
+        fingerprint="",
+        setup="krios",
+        gain=optics.gain,
     )
     outcome = run_step(
         "icestream.protocols.import_movies:ImportMovies",

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from icestream.streaming import events as ev
 from icestream.streaming import schema
 from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.ledger import Ledger
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # What becomes known of the number 5, poll by poll.
 TOLD: tuple[dict[str, Any], ...] = ({}, {"colour": "red"}, {"factor": 3})
-SETTLED = {"setup": "a", "colour": "red", "factor": 3, "number": 1}
+SETTLED = {"setup": "a", "colour": "red", "factor": 3, "number": 1, "settled_by": "a"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Counted:
 
     def learn(self, acquisition: Mapping[str, Any]) -> Counted:
         return Counted(max(self.count, acquisition["number"]))
+
+    def rules(self, source: Mapping[str, Any]) -> str:
+        return str(source["setup"])
 
     def arrange(
         self,
@@ -156,5 +160,22 @@ def test_a_restart_learns_and_replays(tmp_path: Path) -> None:
 def test_what_its_source_declares_anew_holds_after_a_restart(tmp_path: Path) -> None:
     _, worked, _ = run(tmp_path, plan())
     fields, again, _ = run(tmp_path, plan("b"))
-    assert fields == SETTLED | {"setup": "b"}
+    assert fields == SETTLED | {"setup": "b", "settled_by": "b"}
     assert again == worked
+
+
+def test_a_start_settles_only_what_other_rules_hold_for(tmp_path: Path) -> None:
+    def arrivals() -> int:
+        ledger = Ledger(tmp_path / "ledger.db")
+        try:
+            return sum(isinstance(one, ev.Arrived) for one in ledger.events())
+        finally:
+            ledger.close()
+
+    run(tmp_path, plan())
+    assert arrivals() == len(TOLD)
+    run(tmp_path, plan())
+    assert arrivals() == len(TOLD)
+    for _ in range(2):
+        run(tmp_path, plan("b"))
+        assert arrivals() == len(TOLD) + 1

@@ -91,15 +91,16 @@ def test_the_user_goes_before_the_metadata_and_the_site_before_the_user() -> Non
 def test_an_unknown_dose_may_be_counted_unless_the_camera_does_not_count() -> None:
     source = GRID | {"dose_e_per_angst2": None}
     told = replace(K3, dose_e_per_angst2=51.0)
-    for metadata, dose, origin in (
-        (told, 51.0, "metadata"),
-        (K3, None, "counts"),
-        (replace(K3, is_counting=None), None, "counts"),
-        (replace(K3, is_counting=False), None, "unknown"),
+    for metadata, dose, origin, may_count in (
+        (told, 51.0, "metadata", False),
+        (K3, None, "unknown", True),
+        (replace(K3, is_counting=None), None, "unknown", True),
+        (replace(K3, is_counting=False), None, "unknown", False),
     ):
         one = replace(TOLD, metadata=metadata)
         _, (fields,), _ = arranged(start(), one, source=source)
         assert (fields["dose_e_per_angst2"], fields["dose_origin"]) == (dose, origin)
+        assert fields["may_count_dose"] is may_count
 
 
 def test_another_pixel_opens_a_setup_once_and_says_so() -> None:
@@ -312,3 +313,59 @@ def test_a_restart_learns_all_that_was_known(
         _, more, notices = again.arrange(source, like.plain())
         assert more["setup"] in names
         assert not [one for one in notices if "new acquisition setup" in one]
+
+
+def test_what_each_setup_is_told_apart() -> None:
+    """Two setups disagree with their metadata: each is told of, once."""
+    source = GRID | {"pixel_size_angst": 2.0}
+    _, fields, said = arranged(start(), TOLD, TOLD, FINER, FINER, source=source)
+    notices = [one for one in said if "new acquisition setup" not in one]
+    assert notices == [fields[0]["notices"][0], fields[2]["notices"][0]]
+    again = start()
+    for one in fields:
+        again = again.learn(one)
+    assert arranged(again, TOLD, FINER, source=source)[2] == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "own"),
+    [
+        ("/data/gain.mrc", {"has_own_gain": True, "own_gain": None}),
+        ("/data/gains", {}),
+        ("/data/2024.11.22_gains", {}),
+        ("/data/*.mrc", {}),
+    ],
+)
+def test_of_several_gains_the_source_chooses_for_another_camera_too(
+    gain: str, own: dict[str, Any]
+) -> None:
+    other = replace(TOLD, metadata=replace(K3, detector="Falcon 4i"))
+    _, (_, fields), _ = arranged(start(), TOLD, other, source=GRID | {"gain": gain})
+    names = ("has_own_gain", "own_gain")
+    assert {name: fields[name] for name in names if name in fields} == own
+    assert fields["gain"] == (None if own else gain)
+
+
+def test_what_people_say_of_a_setup_that_opened_lies_over_its_copy() -> None:
+    name = "bioquantum-k3_5760x4092_0.6A_300kV"
+    state = Arrangement(
+        declared={name: {"gain": "/mine.mrc"}}, of_sources=frozenset({"grid"})
+    )
+    _, (first, second), _ = arranged(state, TOLD, FINER)
+    assert "own_gain" not in first
+    assert (second["own_gain"], second["has_own_gain"]) == ("/mine.mrc", True)
+    assert second["pixel_size_angst"] == pytest.approx(0.83 * 0.60 / 0.80)
+    assert second["defects"] == "/defects.txt"
+
+
+def test_the_rules_are_what_people_have_said() -> None:
+    said = start().rules(GRID)
+    after, _, _ = arranged(start(), TOLD, FINER)
+    assert after.rules(GRID) == said
+    table = (CalibratedPixel(magnification=105_000, pixel_size_angst=0.842),)
+    others = [
+        start(calibration=table).rules(GRID),
+        start().rules(GRID | {"gain": None}),
+        replace(start(), declared={"grid": GRID, "new": {"gain": None}}).rules(GRID),
+    ]
+    assert len({said, *others}) == 4

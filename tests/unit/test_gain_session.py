@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ import pytest
 from icestream.app.run import run_session
 from icestream.app.session import Session, create_session
 from icestream.cli import main
-from icestream.domain import AcquisitionSetup, Movie, MovieMotion, RawFile
+from icestream.domain import AcquisitionSetup, MovieMotion, RawFile
+from icestream.domain.errors import SourceUnavailable
 from icestream.io.writing import write_mrc
 from icestream.protocols.follow_gain import GainStandings
+from icestream.protocols.import_movies import ImportMovies
 from icestream.streaming import schema
 from icestream.streaming.execution import Fault
 from icestream.streaming.inline import InlineExecutor
+from icestream.streaming.protocol import AcquisitionView, Context, Params
 from icestream.streaming.records import decode, encode
 from movie_scene import PIXEL_ANGST, draw_frames, write_movie
 from movie_step import OURS, run_step
@@ -81,9 +85,7 @@ def work(session: Session) -> tuple[GainStandings, list[MovieMotion], int]:
             for one in reader.records("motion", "motion").values()
         ]
         attempts = reader.rows(schema.attempt, schema.attempt.c.run == "motion")
-        # A movie may be asked for before its source has looked for the gain.
-        causes = {one.cause for one in reader.failed_attempts()}
-    assert causes <= {"IncompleteFile"}
+        assert not reader.failed_attempts()
     return decode(record, GainStandings), motions, len(attempts)
 
 
@@ -194,7 +196,6 @@ def test_a_gain_that_was_replaced_meanwhile_is_not_used(tmp_path: Path) -> None:
         setup="grid",
         gain=str(gain),
         gain_fingerprint="of another one",
-        gain_of=str(gain),
     )
     imported = run_step(
         "icestream.protocols.import_movies:ImportMovies",
@@ -210,22 +211,15 @@ def test_a_gain_that_was_replaced_meanwhile_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain_of", "setup", "expected"),
+    ("fields", "expected"),
     [
-        ("/gains", "grid", ("/gains/1.mrc", "it")),
-        (None, "grid", ("/gains", "")),
-        ("/gains", "another", ("/gains/1.mrc", "it")),
-        ("/other", "another", ("/gains", "")),
-        ("", "another", ("/gains", "")),
-        ("/other", "grid", None),
-        ("", "grid", None),
+        ({"gain": "/gains"}, ("/gains/1.mrc", "it")),
+        ({"has_own_gain": True, "own_gain": "/other.mrc"}, ("/other.mrc", "")),
+        ({"has_own_gain": True, "own_gain": None}, (None, "")),
     ],
 )
-def test_the_gain_is_the_sources_unless_a_setup_has_another(
-    tmp_path: Path,
-    gain_of: str | None,
-    setup: str,
-    expected: tuple[str, str] | None,
+def test_the_gain_is_the_sources_unless_a_setup_has_its_own(
+    tmp_path: Path, fields: dict[str, Any], expected: tuple[str | None, str]
 ) -> None:
     movie = write_movie(tmp_path / "movie.mrc", np.ones((2, 32, 32), np.uint8))
     file = RawFile(
@@ -236,20 +230,42 @@ def test_the_gain_is_the_sources_unless_a_setup_has_another(
         setup="grid",
         gain="/gains/1.mrc",
         gain_fingerprint="it",
-        gain_of=gain_of,
     )
-    outcome = run_step(
-        "icestream.protocols.import_movies:ImportMovies",
-        tmp_path,
-        {"file": encode(file)},
-        setup=AcquisitionSetup(
-            name=setup, pixel_size_angst=1.0, voltage_kv=300.0, gain="/gains"
-        ),
+    known = {"setup": "grid", "pixel_size_angst": 1.0} | fields
+    context = Context(
+        key="movie",
+        acquisition=AcquisitionView({n: known.get(n) for n in ImportMovies.reads}),
+        session_folder=tmp_path,
+        product_stem="product",
     )
-    if expected is None:
-        assert outcome.failure is not None
-        assert outcome.failure.fault is Fault.INCOMPLETE
-        assert "/gains was declared" in outcome.failure.message
-    else:
-        found = decode(outcome.outputs["movie"], Movie)
-        assert (found.gain, found.gain_fingerprint) == expected
+    (found,) = ImportMovies(Params()).process(context, file=file).values()
+    assert (found.gain, found.gain_fingerprint) == expected
+
+
+def test_the_end_tells_of_a_gain_that_never_came(tmp_path: Path) -> None:
+    gain = tmp_path / "late.mrc"
+    session = made(tmp_path, f"setups.grid.gain={gain}", "sources.grid.poll_s=0.02")
+    with pytest.raises(SourceUnavailable) as ended:
+        run_session(session, executor=InlineExecutor(), finish=True)
+    assert f": {gain} is not there yet: movies wait for it" in str(ended.value)
+    assert "setups.NAME.gain=PATH" in str(ended.value)
+    (told,) = notices(session)
+    assert told == f"The gain {gain} is not there yet: movies wait for it."
+    write_gain(gain, true_gain())
+    found, motions, _ = work(Session(session.folder))
+    assert found.verdict == ("as declared",)
+    assert len(motions) == MOVIES
+    assert notices(session).count(told) == 1
+
+
+def test_what_is_known_of_a_changed_gain_needs_no_patience(tmp_path: Path) -> None:
+    """Files that came long ago are not waited for: their import must not be early."""
+    session = made(tmp_path)
+    work(session)
+    with closing(sqlite3.connect(session.ledger_path)) as ledger:
+        ledger.execute("update ingest set time = time - 3600")
+        ledger.commit()
+    gain = write_gain(tmp_path / "gain.mrc", true_gain())
+    session.send("set", changes=[f"setups.grid.gain={gain}"])
+    _, motions, _ = work(Session(session.folder))
+    assert all((one.gain_correlation or 0) > 0.5 for one in motions)

@@ -118,9 +118,14 @@ def test_movies_wait_for_a_late_gain_and_are_bound_to_it(tmp_path: Path) -> None
     gain = tmp_path / "movies" / "gain.mrc"
     bench = Bench(tmp_path, gain)
     bench.movie("a.mrc")
-    (waits,) = bench.poll(5)
-    assert waits.state is WAITING
-    assert waits.reason == f"waits for {str(gain)!r}, which is not there yet"
+    seen = bench.poll(5)
+    waits = bench.last[str(bench.folder / "a.mrc")]
+    assert (waits.state, waits.reason) == (WAITING, "waits for its gain")
+    (told,) = [one for one in seen if one.path == str(gain)]
+    assert told.state is WAITING
+    assert told.reason == "is not there yet: movies wait for it"
+    bench.restart(gain)
+    assert str(gain) not in {one.path for one in bench.poll(3)}, "it was told"
     gain.write_bytes(b"half")
     assert TAKEN not in {one.state for one in bench.poll(1)}
     write_gain(gain)
@@ -132,6 +137,7 @@ def test_movies_wait_for_a_late_gain_and_are_bound_to_it(tmp_path: Path) -> None
     bench.movie("b.mrc")
     bench.poll(5)
     assert bench.last[str(bench.folder / "b.mrc")].state is WAITING
+    assert bench.last[str(gain)].state is WAITING
     assert bench.gain_of("a.mrc") == str(gain), "it keeps what it had"
 
 
@@ -221,14 +227,61 @@ def test_a_movie_that_no_gain_fits_waits_for_one(tmp_path: Path) -> None:
     bench.poll(10)
     waits = bench.last[str(bench.folder / "a.mrc")]
     assert waits.state is WAITING
-    assert waits.reason == "waits for a gain that has the shape of its frames"
+    assert waits.reason == "waits for its gain"
+    told = bench.last[str(gains)]
+    assert told.state is WAITING
+    assert "none of the shape of some movies" in told.reason
     assert not bench.source.finished
     bench.restart(gains)
     large = write_gain(gains / "large.mrc", LARGE, hours=3)
     bench.poll(5)
     assert bench.gain_of("a.mrc") == str(large)
     bench.poll(6)
+    assert bench.last[str(gains)].state is SightingState.IGNORED
     assert bench.source.finished
+
+
+def test_movies_keep_what_they_had_until_another_gain_comes(tmp_path: Path) -> None:
+    first = write_gain(tmp_path / "first.mrc")
+    bench = Bench(tmp_path, first)
+    bench.movie("a.mrc")
+    bench.poll()
+    other = tmp_path / "other.mrc"
+    bench.restart(other)
+    (told,) = bench.poll(5)
+    assert (told.path, told.state) == (str(other), WAITING)
+    assert bench.gain_of("a.mrc") == str(first)
+    bench.restart(first)
+    (told,) = bench.poll(5)
+    assert (told.path, told.state) == (str(other), SightingState.IGNORED)
+    bench.restart(other)
+    write_gain(other)
+    assert [one.path for one in bench.poll(5)] == [str(bench.folder / "a.mrc")]
+    assert bench.gain_of("a.mrc") == str(other)
+
+
+def test_a_gain_that_is_there_is_never_awaited(tmp_path: Path) -> None:
+    gain = write_gain(tmp_path / "gain.mrc")
+    bench = Bench(tmp_path, gain, renamed_when_complete=True)
+    bench.movie("a.mrc")
+    assert str(gain) not in {one.path for one in bench.poll(5)}
+
+
+def test_only_a_star_makes_a_pattern(tmp_path: Path) -> None:
+    gain = write_gain(tmp_path / "[2024] K3?" / "gain.mrc")
+    for where in (gain, gain.parent, gain.parent / "*.mrc"):
+        bench = Bench(tmp_path, where)
+        bench.movie("a.mrc")
+        bench.poll()
+        assert bench.gain_of("a.mrc") == str(gain)
+
+
+def test_a_star_stays_within_its_folder(tmp_path: Path) -> None:
+    gain = write_gain(tmp_path / "gain.mrc")
+    bench = Bench(tmp_path, tmp_path / "*.mrc")
+    bench.movie("a.mrc")
+    bench.poll()
+    assert bench.gain_of("a.mrc") == str(gain)
 
 
 def test_gains_do_not_lie_among_the_movies(tmp_path: Path) -> None:

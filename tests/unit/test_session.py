@@ -369,7 +369,23 @@ class TestSetups:
         name = "k3_96x64_0.6A_300kV"
         changes = (f"setups.{name}.pixel_size_angst=1", f"setups.{name}.voltage_kv=300")
         session = ticking(tmp_path / "a", *changes)
-        assert session.settings.setups[name].pixel_size_angst == 1
+        assert session.settings.setups[name]["pixel_size_angst"] == 1
+
+    def test_one_that_opens_need_not_be_told_in_full(self, tmp_path: Path) -> None:
+        """As notices say: whatever else it has, it takes from the declared one."""
+        name = "falcon4_4096x4096"
+        changes = (f"setups.{name}.gain=/x/gain.mrc", f"setups.{name}.gain_mirror=true")
+        session = ticking(tmp_path / "a", *changes)
+        told = {"gain": "/x/gain.mrc", "gain_mirror": True}
+        assert session.settings.setups[name] == told
+        for change, said in (
+            ("gain_turn_deg=45", "must be 0, 90, 180 or 270"),
+            ("gain_trun=90", r"setups\.falcon4_4096x4096\.gain_trun"),
+            ("gain=/x", r"falcon4_4096x4096\.gain: '/x' is no gain file"),
+            ("gain='/x/*.mrc'", "only sources look into those"),
+        ):
+            with pytest.raises(BadSettings, match=said):
+                session.send("set", changes=[f"setups.{name}.{change}"])
 
     def test_none_changes_under_a_service_at_work(self, tmp_path: Path) -> None:
         session = ticking(tmp_path / "a")

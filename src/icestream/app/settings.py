@@ -7,14 +7,22 @@ import io
 import uuid
 from dataclasses import asdict
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from icestream.app.registry import find_protocol
-from icestream.domain import AcquisitionSetup  # noqa: TC001 - pydantic reads it
+from icestream.domain import AcquisitionSetup
+from icestream.domain.acquisition import is_one_gain
 from icestream.domain.arrangement import Arrangement
 from icestream.domain.errors import BadSettings, FolderUnavailable, cannot_write
 from icestream.domain.precedence import CalibratedPixel  # noqa: TC001 - as above
@@ -38,6 +46,9 @@ __all__ = [
 _SCHEMA_VERSION = 1
 _SOURCES = "sources"
 _SECTIONS = ("setups", _SOURCES)
+# Stands in for what a setup that opens takes from another.
+_SOME_SETUP = {"pixel_size_angst": 1.0, "voltage_kv": 300.0}
+_SETUPS = TypeAdapter(dict[str, AcquisitionSetup], config=ConfigDict(extra="forbid"))
 
 
 class _Strict(BaseModel):
@@ -72,7 +83,8 @@ class Settings(_Strict):
     ``id`` says whose the ledger is, wherever the session is moved; ``ledger`` names a
     folder on a local disk where the session's own is not one; ``slots`` how many tasks
     run at a time (by default one a core). ``calibration`` is the site's table of pixel
-    sizes, which goes before setups and metadata.
+    sizes, which goes before setups and metadata. ``setups`` hold fields of
+    `AcquisitionSetup`: all that a source needs, or what is said of one that opens.
     """
 
     schema_version: int = _SCHEMA_VERSION
@@ -81,23 +93,34 @@ class Settings(_Strict):
     ledger: str | None = None
     slots: int | None = Field(default=None, ge=1, le=1024)
     calibration: tuple[CalibratedPixel, ...] = ()
-    setups: dict[str, AcquisitionSetup]
+    setups: dict[str, dict[str, Any]]
     sources: dict[str, SourceSettings]
     runs: dict[str, RunSettings]
 
-    @field_validator("setups", mode="before")
-    @classmethod
-    def _named(cls, setups: object) -> object:
-        """Let each setup bear the name under which it stands."""
-        if not isinstance(setups, dict):
-            return setups
-        for one in setups.values():
-            if isinstance(one, dict) and "name" in one:
-                raise ValueError("a setup's name is the word before it; give no other")
-        return {
-            name: {"name": name} | one if isinstance(one, dict) else one
-            for name, one in setups.items()
+    @model_validator(mode="after")
+    def _have_what_is_needed(self) -> Self:
+        """Check each setup; one that no source has may leave some to another."""
+        of_sources = {one.setup or name for name, one in self.sources.items()}
+        if any("name" in told for told in self.setups.values()):
+            raise ValueError("a setup's name is the word before it; give no other")
+        whole = {
+            name: ({} if name in of_sources else _SOME_SETUP) | {"name": name} | told
+            for name, told in self.setups.items()
         }
+        try:
+            checked = _SETUPS.validate_python(whole)
+        except ValidationError as error:
+            raise ValueError(f"setups.{_first(error)}") from error
+        for name, setup in checked.items():
+            if name not in of_sources and setup.gain and not is_one_gain(setup.gain):
+                raise ValueError(
+                    f"setups.{name}.gain: {setup.gain!r} is no gain file but a folder "
+                    "or a pattern, and only sources look into those: name one file, or "
+                    "give it to the setup of the source"
+                )
+            told = self.setups[name]
+            told.update({field: getattr(setup, field) for field in told})
+        return self
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> Settings:
@@ -138,19 +161,14 @@ class Settings(_Strict):
             )
         sources = [self._source(name) for name in self.sources]
         fed = tuple(Port(one.spec.name, one.spec.outputs[0]) for one in sources)
+        named = frozenset(one.acquisition["setup"] for one in sources)
         arrangement = Arrangement(
-            declared={name: self._fields(name) for name in self.setups},
-            of_sources=frozenset(one.acquisition["setup"] for one in sources),
+            declared={n: told for n, told in self.setups.items() if n not in named},
+            of_sources=named,
             calibration=self.calibration,
         )
         runs = [*sources, *(self._run(name, fed) for name in self.runs)]
         return Plan(runs, arrangement=arrangement)
-
-    def _fields(self, setup: str) -> dict[str, Any]:
-        """Return the acquisition fields of a setup."""
-        fields = asdict(self.setups[setup])
-        fields["setup"] = fields.pop("name")
-        return fields
 
     def _source(self, name: str) -> Run:
         one = self.sources[name]
@@ -171,9 +189,12 @@ class Settings(_Strict):
         params = dict(one.model_extra or {})
         if "setup" in protocol.Params.model_fields:
             params["setup"] = setup
-        fields = self._fields(setup)
+        fields = asdict(AcquisitionSetup(name=setup, **self.setups[setup]))
+        fields["setup"] = fields.pop("name")
         if "gain" in protocol.Params.model_fields:
             fields["gain"] = params.setdefault("gain", fields["gain"])
+        else:
+            fields |= {"has_own_gain": True, "own_gain": fields["gain"]}
         return Run.of(name, protocol, params=params, acquisition=fields)
 
     def _run(self, name: str, fed: tuple[Port, ...]) -> Run:
@@ -396,4 +417,6 @@ def _first(error: ValueError) -> str:
     if errors is None:
         return str(error)
     one = errors()[0]
-    return f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
+    where = ".".join(str(part) for part in one["loc"])
+    said = str(one["msg"]).removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said

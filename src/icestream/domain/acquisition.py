@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from icestream.domain.errors import BadSettings
 
-__all__ = ["AcquisitionSetup", "OpticsGroup"]
+__all__ = ["GAIN_SUFFIXES", "AcquisitionSetup", "OpticsGroup", "is_one_gain"]
+
+GAIN_SUFFIXES = (
+    *(".mrc", ".mrcs", ".map", ".tif", ".tiff", ".dm3", ".dm4"),
+    ".gain",
+)
+"""How names of gain references end, in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +111,8 @@ class OpticsGroup:
         """The name that stands in a STAR file."""
         beam = f"_beam{self.number}" if self.is_of_beam else ""
         return f"{self.setup.name}{beam}"
+
+
+def is_one_gain(where: str) -> bool:
+    """Whether a setup's gain is one file: no folder, no pattern with ``*``."""
+    return "*" not in where and where.lower().endswith(GAIN_SUFFIXES)

@@ -8,12 +8,13 @@ come late settle the fields anew: only what differs then has changed.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass, field, fields, replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from icestream.domain.acquisition import AcquisitionSetup
+from icestream.domain.acquisition import AcquisitionSetup, is_one_gain
 from icestream.domain.errors import BadSettings
 from icestream.domain.exposure import ExposureMetadata
 from icestream.domain.optics_groups import BeamGroup, OpticsGroups, assign_optics_group
@@ -52,12 +53,15 @@ class Told:
         Those files, absolute.
     notice
         What is wrong with one of them, in plain words.
+    is_complete
+        Whether nothing more is to be expected of files.
     """
 
     frame_shape: tuple[int, int]
     metadata: ExposureMetadata = field(default_factory=ExposureMetadata)
     files: tuple[str, ...] = ()
     notice: str = ""
+    is_complete: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return it as acquisition fields: plain values, nothing that is not known."""
@@ -67,6 +71,7 @@ class Told:
             "metadata": {n: value for n, value in told.items() if value is not None},
             "metadata_files": list(self.files),
             "metadata_notice": self.notice,
+            "metadata_complete": self.is_complete,
         }
 
     @classmethod
@@ -80,6 +85,7 @@ class Told:
             metadata=ExposureMetadata(**_with_tuple(acquisition["metadata"])),
             files=tuple(acquisition["metadata_files"]),
             notice=acquisition["metadata_notice"],
+            is_complete=acquisition.get("metadata_complete", False),
         )
 
     def key(self) -> SetupKey:
@@ -93,7 +99,7 @@ class Told:
 class Arranged(NamedTuple):
     """The arrangement with one exposure more, its fields, and what people should know.
 
-    A notice that was given before is not given again, whatever the numbers in it.
+    A notice that was given of a setup is not given again, whatever the numbers in it.
     """
 
     arrangement: Arrangement
@@ -108,8 +114,8 @@ class Arrangement:
     Parameters
     ----------
     declared
-        Setups that people have described, by name: fields of `AcquisitionSetup`. One
-        that bears the name of a setup that was opened takes its place.
+        What people have said of setups, by name: fields of `AcquisitionSetup`, not
+        all of them. For a setup that was opened it goes before what it is a copy of.
     of_sources
         Names of those that sources have.
     calibration
@@ -119,7 +125,7 @@ class Arrangement:
     groups
         Optics groups.
     said
-        Notices that were given, without their numbers.
+        Setups, and notices that were given of them, without their numbers.
     """
 
     declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -127,7 +133,7 @@ class Arrangement:
     calibration: tuple[CalibratedPixel, ...] = ()
     known: tuple[KnownSetup, ...] = ()
     groups: OpticsGroups = field(default_factory=OpticsGroups)
-    said: frozenset[str] = frozenset()
+    said: frozenset[tuple[str, str]] = frozenset()
 
     def learn(self, acquisition: Mapping[str, Any]) -> Arrangement:
         """Take over the fields of an exposure, as the ledger has them."""
@@ -139,9 +145,17 @@ class Arrangement:
         if group not in groups.groups:
             numbered = sorted((*groups.groups, group), key=lambda one: one.number)
             groups = OpticsGroups(groups=tuple(numbered))
-        said = self.said.union(_gist(one) for one in acquisition["notices"])
+        said = self.said.union(
+            (acquisition["setup"], _gist(one)) for one in acquisition["notices"]
+        )
         known = self._with_setup(acquisition, told.key())
         return replace(self, known=known, groups=groups, said=said)
+
+    def rules(self, source: Mapping[str, Any]) -> str:
+        """Return a hash of all that people have said and a source's exposures obey."""
+        calibration = [_plain(one) for one in self.calibration]
+        text = json.dumps([dict(source), self.declared, calibration], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def arrange(
         self,
@@ -174,8 +188,9 @@ class Arrangement:
             return self._arranged(source, exposure, now)
         except BadSettings as error:
             notice = f"The metadata of exposures are not used: {error}"
-            fresh = () if _gist(notice) in self.said else (notice,)
-            after = replace(self, said=self.said | {_gist(notice)})
+            gist = (str(source["setup"]), _gist(notice))
+            fresh = () if gist in self.said else (notice,)
+            after = replace(self, said=self.said | {gist})
             return Arranged(after, dict(source) | exposure.plain(), fresh)
 
     def _arranged(
@@ -196,7 +211,8 @@ class Arrangement:
         values["notices"] = notices
         if mine.change is not None:
             values["setup_change"] = _plain(mine.change)
-        fresh = [one for one in notices if _gist(one) not in self.said]
+        gists = {one: (mine.name, _gist(one)) for one in notices}
+        fresh = [one for one in notices if gists[one] not in self.said]
         if len(after) > len(family):
             fresh.insert(0, _opening(mine, family[0], values, source))
         kept = tuple(one for one in self.known if _declared(one) != name)
@@ -204,7 +220,7 @@ class Arrangement:
             self,
             known=(*kept, *after),
             groups=groups,
-            said=self.said.union(_gist(one) for one in notices),
+            said=self.said.union(gists.values()),
         )
         return Arranged(arrangement, values, tuple(fresh))
 
@@ -225,11 +241,12 @@ class Arrangement:
         change = setup.change
         if change is None:
             return values
-        if setup.name in self.declared:
-            return dict(self.declared[setup.name]) | {"setup": setup.name}
+        told = self.declared.get(setup.name, {})
         if change.voltage_kv is not None:
             values["voltage_kv"] = change.voltage_kv
-        if not (change.keeps_gain or _is_choice(values["gain"])):
+        is_one = values["gain"] is not None and is_one_gain(values["gain"])
+        if "gain" in told or (is_one and not change.keeps_gain):
+            values |= {"has_own_gain": True, "own_gain": told.get("gain")}
             values["gain"] = None
         if not change.keeps_defects:
             values["defects"] = None
@@ -238,7 +255,7 @@ class Arrangement:
         values["pixel_size_angst"] *= change.pixel_factor
         if change.pixel_size_angst is not None:
             values["pixel_size_angst"] = change.pixel_size_angst
-        return values
+        return values | dict(told) | {"setup": setup.name}
 
     def _settled(
         self, values: dict[str, Any], setup: KnownSetup, exposure: Told
@@ -268,7 +285,8 @@ class Arrangement:
             "pixel_size_angst": pixel.value,
             "pixel_size_origin": origin,
             "dose_e_per_angst2": dose.value,
-            "dose_origin": "counts" if may_count else dose.origin,
+            "dose_origin": dose.origin,
+            "may_count_dose": may_count,
         }
         return values | settled, [one for one in notices if one]
 
@@ -276,7 +294,8 @@ class Arrangement:
         """Whether nobody but metadata ever told the pixel of a setup."""
         change = setup.change
         is_told = change is not None and change.pixel_size_angst is not None
-        return is_told and setup.name not in self.declared
+        by_people = self.declared.get(setup.name, {})
+        return is_told and "pixel_size_angst" not in by_people
 
     def _with_setup(
         self, acquisition: Mapping[str, Any], key: SetupKey
@@ -291,11 +310,6 @@ class Arrangement:
             name=name, key=key, change=SetupChange(**change) if change else None
         )
         return (*self.known, found)
-
-
-def _is_choice(gain: str | None) -> bool:
-    """Whether a gain is a folder or a pattern: of these, the one that fits is taken."""
-    return gain is not None and ("*" in gain or not PurePath(gain).suffix)
 
 
 def _declared(setup: KnownSetup) -> str:
@@ -345,7 +359,9 @@ def _gist(notice: str) -> str:
     return re.sub(r"\d[\d.]*", "#", notice)
 
 
-def _plain(value: ExposureMetadata | BeamGroup | SetupChange) -> dict[str, Any]:
+def _plain(
+    value: BeamGroup | CalibratedPixel | ExposureMetadata | SetupChange,
+) -> dict[str, Any]:
     """Return the fields as JSON has them; `asdict` would copy each of them deeply."""
     found = {name: getattr(value, name) for name in value.__slots__}
     return {n: list(v) if isinstance(v, tuple) else v for n, v in found.items()}

@@ -24,9 +24,6 @@ class RawFile:
     gain, gain_fingerprint
         Absolute path of the gain reference that its source has found for it, and a hash
         of its size and its first and last MiB; none where there is no gain.
-    gain_of
-        Where its source has looked for gains; empty where there are none to look for,
-        ``None`` where it does not look.
     """
 
     path: str
@@ -36,7 +33,6 @@ class RawFile:
     setup: str
     gain: str | None = None
     gain_fingerprint: str = ""
-    gain_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +49,12 @@ class Movie:
         Stored frames; raw ones of an EER movie.
     pixel_size_angst
         Of a stored frame, Å/px.
-    pixel_size_origin, dose_origin
-        Where they were taken from: ``calibration``, ``user``, ``metadata`` or
-        ``unknown``; ``counts`` where the dose may be told by the counts.
     dose_e_per_angst2
         Of the whole movie, e/Å2; ``None`` where neither user nor metadata know it.
+    dose_origin
+        Who knows it: ``user`` or ``metadata``; ``unknown`` where nobody does.
+    may_count_dose
+        Whether the counts may tell it, where nobody else does.
     setup
         Name of its acquisition setup.
     gain, gain_fingerprint
@@ -72,9 +69,9 @@ class Movie:
     width_px: int
     frame_count: int
     pixel_size_angst: float
-    pixel_size_origin: str
     dose_e_per_angst2: float | None
     dose_origin: str
+    may_count_dose: bool
     setup: str
     gain: str | None = None
     gain_fingerprint: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -34,11 +34,14 @@ class FoundMetadata:
         Those that were read, absolute; none where they are late or will never come.
     notice
         What is wrong with a file, in plain words; empty where nothing is.
+    is_complete
+        Whether the file that tells most was read, and nothing is wrong.
     """
 
     metadata: ExposureMetadata
     files: tuple[str, ...] = ()
     notice: str = ""
+    is_complete: bool = False
 
 
 class MetadataFinder:
@@ -97,7 +100,8 @@ class MetadataFinder:
         sister = self._beside(movie, [f"{stem}_Fractions.xml"], near=main)
         # What was recorded goes before what was asked for.
         paths = [path for path in (sister, main) if path is not None]
-        return self._read(movie, paths)
+        found = self._read(movie, paths)
+        return replace(found, is_complete=main is not None and not found.notice)
 
     def is_listed(self, key: str) -> bool:
         """Whether a file with a name that fits was there at the last `refresh`."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from icestream.domain.acquisition import GAIN_SUFFIXES
 from icestream.domain.errors import UnreadableFile, UnusableImage
 from icestream.io import tiff
 from icestream.io.access import reading
@@ -27,11 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["GAIN_SUFFIXES", "GainFile", "read_gain"]
+__all__ = ["GainFile", "read_gain"]
 
 _MRC, _TIFF, _DM = (".mrc", ".mrcs", ".map"), (".tif", ".tiff"), (".dm3", ".dm4")
-GAIN_SUFFIXES = (*_MRC, *_TIFF, *_DM, ".gain")
-"""Of gain references, in lower case."""
 
 _DEFECTS_TAG = 65100
 _MOST_DEAD = 0.5

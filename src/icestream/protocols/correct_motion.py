@@ -101,7 +101,7 @@ class CorrectMotion(PerItem[CorrectMotionParams]):
                 setup=setup,
                 options=options,
                 files=files,
-                counts_dose=movie.dose_origin == "counts",
+                counts_dose=movie.may_count_dose,
                 threads=context.threads,
                 device="cuda" if torch.cuda.is_available() else "cpu",
             )

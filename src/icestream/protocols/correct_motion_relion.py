@@ -141,7 +141,7 @@ class CorrectMotionRelion(PerItem[CorrectMotionRelionParams]):
             relion = self.params.relion(context.threads)
             logs = _Logs(log.temporary, context.locate(log.path))
             with plan.checked_frames(context.threads) as (frames, fit):
-                if movie.dose_origin == "counts":
+                if movie.may_count_dose:
                     plan = plan.with_counted_dose(frames)
             star, image = _correct(plan, files, relion, logs)
             motion = record_motion(plan, star, files, fit)

@@ -21,7 +21,6 @@ __all__ = ["ExposureFiles"]
 _LOOK_EVERY_S = 10.0
 # Files that are read again in one look: the others are not to wait for them.
 _AT_ONCE = 200
-_SISTER = "_Fractions.xml"
 
 
 class ExposureFiles:
@@ -97,7 +96,7 @@ class ExposureFiles:
         if sighting.state is not SightingState.TAKEN or sighting.item is None:
             return
         told = Told.of(sighting.acquisition)
-        if told is None or told.notice or all(o.endswith(_SISTER) for o in told.files):
+        if told is None or not told.is_complete:
             self._lacking[sighting.path] = sighting
 
     def _told(self, path: Path, key: str) -> Told | None:
@@ -114,6 +113,7 @@ class ExposureFiles:
             metadata=found.metadata,
             files=found.files,
             notice=found.notice,
+            is_complete=found.is_complete,
         )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import hashlib
 import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from icestream.domain import RawFile
+from icestream.domain.acquisition import GAIN_SUFFIXES
 from icestream.domain.errors import (
     IcestreamError,
     IncompleteFile,
@@ -19,7 +19,7 @@ from icestream.domain.errors import (
     UnreadableFile,
 )
 from icestream.engines.gain import CameraMode, KnownGain, match_gain
-from icestream.io.gain import GAIN_SUFFIXES, read_gain
+from icestream.io.gain import read_gain
 from icestream.io.movie import read_movie_header
 from icestream.streaming.arrival import read_ends
 from icestream.streaming.protocol import Sighting, SightingState
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["BoundFiles", "BoundGain", "GainShelf", "require_same_gain"]
+
+_ABSENT = "is not there yet: movies wait for it"
+_UNFIT = "holds none of the shape of some movies: they wait for it"
 
 
 class BoundGain(NamedTuple):
@@ -69,14 +72,17 @@ class GainShelf:
         self, where: str, *, settle_s: float, clock: Callable[[], float]
     ) -> None:
         self.where = where
+        self._pattern = where.replace("[", "[[]").replace("?", "[?]")
         self._settle_s = settle_s
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
+        self._looked_s: list[float] = []
 
     def look(self) -> bool:
         """Look at the files; return whether a gain has come, gone or changed."""
         before = self._at_rest()
         now_s = self._clock()
+        self._looked_s = [*self._looked_s[:1], now_s]
         self._seen = {
             path: seen
             for path in self._paths()
@@ -86,16 +92,26 @@ class GainShelf:
 
     def includes(self, path: str) -> bool:
         """Whether a file is one of the gains, by its name."""
-        if glob.has_magic(self.where):
-            return fnmatch.fnmatchcase(path, self.where)
+        if "*" in self.where:
+            return PurePath(path).match(self._pattern)
         return path == self.where or (
-            os.path.dirname(path) == self.where.rstrip("/")  # noqa: PTH120 - of text
+            os.path.dirname(path) == self.where  # noqa: PTH120 - of text
             and path.lower().endswith(GAIN_SUFFIXES)
         )
 
     def lacking(self) -> str:
-        """Return why movies wait; nothing where there is a gain."""
-        return "" if self._at_rest() else f"{self.where!r}, which is not there yet"
+        """Return why movies wait that have no gain."""
+        return _ABSENT if self.is_empty else _UNFIT
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no gain that is at rest."""
+        return not self._at_rest()
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether a gain that was there at the first look would be at rest by now."""
+        return self._looked_s[-1] - self._looked_s[0] >= self._settle_s
 
     def choose(self, movie: RawFile, current: BoundGain | None) -> BoundGain | None:
         """Return the gain of a movie: by the shape of its frames, then by time.
@@ -153,8 +169,8 @@ class GainShelf:
         }
 
     def _paths(self) -> list[str]:
-        if glob.has_magic(self.where):
-            return sorted(glob.glob(self.where))  # noqa: PTH207 - a whole pattern
+        if "*" in self.where:
+            return sorted(glob.glob(self._pattern))  # noqa: PTH207 - a whole pattern
         folder = Path(self.where)
         if not folder.is_dir():
             return [self.where]
@@ -188,6 +204,9 @@ class GainShelf:
 class BoundFiles:
     """What a watcher has taken, each file together with its gain.
 
+    A gain that movies wait for is told by a sighting of its own path, and once more
+    when none waits any longer.
+
     Parameters
     ----------
     shelf
@@ -196,10 +215,10 @@ class BoundFiles:
 
     def __init__(self, shelf: GainShelf | None) -> None:
         self._shelf = shelf
-        self._where = "" if shelf is None else shelf.where
         self._is_fresh = True
         self._taken: dict[str, Sighting] = {}
         self._held: dict[str, Sighting] = {}
+        self._awaited: set[str] = set()
 
     @property
     def is_waiting(self) -> bool:
@@ -209,14 +228,18 @@ class BoundFiles:
     def resume(self, seen: Sequence[Sighting]) -> list[Sighting]:
         """Learn what the ledger knows; return what the watcher said of it."""
         self._taken = {one.path: one for one in seen if _is_taken(one)}
-        return [one if one.item is None else _alone(one) for one in seen]
+        self._awaited = {one.path for one in seen if one.reason in (_ABSENT, _UNFIT)}
+        files = [one for one in seen if one.path not in self._awaited]
+        return [one if one.item is None else _alone(one) for one in files]
 
     def bind(self, poll: Callable[[], Sequence[Sighting]]) -> list[Sighting]:
         """Poll, and return what has changed: files, or gains that belong to them."""
         has_others = self._is_fresh if self._shelf is None else self._shelf.look()
         self._is_fresh = False
-        seen = [self._with_gain(one) for one in poll()]
-        return [*seen, *self._bound_anew()] if has_others else seen
+        seen = [self._with_gain(one) for one in poll() if one.path not in self._awaited]
+        if has_others:
+            seen += self._bound_anew()
+        return [*seen, *self._awaiting()]
 
     def _with_gain(self, one: Sighting) -> Sighting:
         before = self._taken.pop(one.path, None)
@@ -231,8 +254,12 @@ class BoundFiles:
             gain = self._shelf.choose(_file(one), None)
             if gain is None:
                 self._held[one.path] = one
-                return _waiting(one)
-        self._taken[one.path] = _bound(one, gain, self._where)
+                return Sighting(
+                    path=one.path,
+                    state=SightingState.WAITING,
+                    reason="waits for its gain",
+                )
+        self._taken[one.path] = _bound(one, gain)
         return self._taken[one.path]
 
     def _bound_anew(self) -> list[Sighting]:
@@ -242,11 +269,42 @@ class BoundFiles:
             before, gain = _gain_of(one), None
             if self._shelf is not None:
                 gain = self._shelf.choose(_file(one), before) or before
-            if (gain, self._where) != (before, _file(one).gain_of):
+            if gain != before:
                 again = replace(one, reason="complete; its gain is another one")
-                self._taken[one.path] = _bound(again, gain, self._where)
+                self._taken[one.path] = _bound(again, gain)
                 found.append(self._taken[one.path])
         return found
+
+    def _awaiting(self) -> list[Sighting]:
+        """Tell of gains that movies wait for from now on, or no longer."""
+        before, shelf = self._awaited, self._shelf
+        is_owed = shelf is not None and (
+            self._is_owed(shelf) if shelf.has_settled else shelf.where in before
+        )
+        self._awaited = {shelf.where} if shelf is not None and is_owed else set()
+        found = [
+            Sighting(
+                path=path,
+                state=SightingState.IGNORED,
+                reason="a gain that no movie waits for any longer",
+            )
+            for path in before - self._awaited
+        ]
+        return found + [
+            Sighting(path=path, state=SightingState.WAITING, reason=shelf.lacking())
+            for path in self._awaited - before
+            if shelf is not None
+        ]
+
+    def _is_owed(self, shelf: GainShelf) -> bool:
+        """Whether a movie waits, or keeps a gain of elsewhere until this one comes."""
+        return bool(self._held) or (
+            shelf.is_empty
+            and not all(
+                gain is not None and shelf.includes(gain.path)
+                for gain in map(_gain_of, self._taken.values())
+            )
+        )
 
 
 def _is_taken(one: Sighting) -> bool:
@@ -266,28 +324,19 @@ def _gain_of(one: Sighting) -> BoundGain | None:
 
 def _alone(one: Sighting) -> Sighting:
     """Return a sighting of the file itself, with its own fingerprint."""
-    file = replace(_file(one), gain=None, gain_fingerprint="", gain_of=None)
+    file = replace(_file(one), gain=None, gain_fingerprint="")
     return replace(one, item=file, fingerprint=file.fingerprint)
 
 
-def _bound(one: Sighting, gain: BoundGain | None, where: str) -> Sighting:
+def _bound(one: Sighting, gain: BoundGain | None) -> Sighting:
     """Return a sighting of a file with its gain, and a fingerprint of both."""
     one = _alone(one)
-    file = replace(_file(one), gain_of=where)
     if gain is None:
-        return replace(one, item=file)
-    file = replace(file, gain=gain.path, gain_fingerprint=gain.fingerprint)
-    text = "\0".join((str(one.fingerprint), *gain, where))
+        return one
+    file = replace(_file(one), gain=gain.path, gain_fingerprint=gain.fingerprint)
+    text = "\0".join((str(one.fingerprint), *gain))
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     return replace(one, item=file, fingerprint=digest.hexdigest())
-
-
-def _waiting(one: Sighting) -> Sighting:
-    return Sighting(
-        path=one.path,
-        state=SightingState.WAITING,
-        reason="waits for a gain that has the shape of its frames",
-    )
 
 
 def require_same_gain(path: str, fingerprint: str) -> None:

@@ -165,7 +165,8 @@ class WatchFolder(Source[WatchFolderParams]):
         super().__init__(params)
         shelf = None
         if params.gain is not None:
-            shelf = GainShelf(params.gain, settle_s=params.poll_s / 2, clock=clock)
+            where = str(Path(params.gain))
+            shelf = GainShelf(where, settle_s=params.poll_s / 2, clock=clock)
         self._gains = BoundFiles(shelf)
         self._watcher = FolderWatcher(
             Path(params.folder),
@@ -176,7 +177,7 @@ class WatchFolder(Source[WatchFolderParams]):
                 exclude=params.exclude,
                 recursive=params.recursive,
                 companion=params.companion,
-                needs=shelf,
+                is_apart=None if shelf is None else shelf.includes,
                 renamed_when_complete=params.renamed_when_complete,
                 full_listing_every=params.full_listing_every,
                 # Hints may bring two polls close together; half a period between

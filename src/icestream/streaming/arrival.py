@@ -7,29 +7,20 @@ import os
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
-from typing import Protocol as Contract
 
 from icestream.streaming.protocol import Sighting, SightingState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from icestream.domain import RawFile
 
-__all__ = ["Arrival", "Ends", "FolderRules", "Needs", "Stamp", "read_ends"]
+__all__ = ["Arrival", "Ends", "FolderRules", "Stamp", "read_ends"]
 
 _MIB = 1 << 20
 _APPEARED = "just appeared; its size and time must hold until the next look"
 _GROWING = "is still being written: its size or time changed"
 _CHANGED = "has changed since it was taken; it must be at rest and complete again"
-
-
-class Needs(Contract):
-    """Files that must be there before any other is taken: gain references."""
-
-    def includes(self, path: str) -> bool:
-        """Whether a file is one of them, by its absolute path."""
-
-    def lacking(self) -> str:
-        """Return what is lacking; nothing where all is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +36,9 @@ class FolderRules:
     companion
         Name, with ``{stem}`` or ``{name}`` of the file in it, of what is written last
         beside it. A file waits for its companion and is complete when both stand there.
-    needs
-        What must be there before any file is taken; it is none of them itself.
+    is_apart
+        Whether a file is none of those that are looked for, by its absolute path: a
+        gain reference among movies.
     renamed_when_complete
         The transfer renames when it is done: a new name is complete at once.
     full_listing_every
@@ -59,7 +51,7 @@ class FolderRules:
     exclude: tuple[str, ...] = ()
     recursive: bool = True
     companion: str | None = None
-    needs: Needs | None = None
+    is_apart: Callable[[str], bool] | None = None
     renamed_when_complete: bool = False
     full_listing_every: int = 10
     settle_s: float = 0.0

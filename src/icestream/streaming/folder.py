@@ -66,7 +66,7 @@ _REWRITTEN = "complete; rewritten since it was taken before"
 _UNCHANGED = "complete; unchanged since it was taken before"
 _TOUCHED = "touched: only its modification time changed, so it is not processed again"
 _EMPTY = "is empty"
-_NEEDED = "what the others need; it is none of them"
+_APART = "what the others need; it is none of them"
 _LISTED = "a folder, which can be listed now"
 
 _ONCE_SEEN = frozenset(
@@ -286,8 +286,8 @@ class FolderWatcher:
             self._arrivals.claim(arrival, status)
             self._accept(arrival, _UNCHANGED)
             return
-        if self._is_needed(arrival.path):
-            self._dismiss(arrival, SightingState.IGNORED, _NEEDED)
+        if self._is_apart(arrival.path):
+            self._dismiss(arrival, SightingState.IGNORED, _APART)
             return
         if self._must_wait(arrival):
             return
@@ -329,9 +329,6 @@ class FolderWatcher:
             reason = f"waits for its companion {companion!r}"
             self._report(path, SightingState.WAITING, reason)
             return True
-        if self._rules.needs is not None and (lacking := self._rules.needs.lacking()):
-            self._report(path, SightingState.WAITING, f"waits for {lacking}")
-            return True
         if not arrival.is_at_rest(
             self._rules, now_s=self._polled_s, has_companion=companion is not None
         ):
@@ -350,10 +347,10 @@ class FolderWatcher:
             return False
         return True
 
-    def _is_needed(self, path: str) -> bool:
-        """Whether it is what all others need."""
-        needs = self._rules.needs
-        return needs is not None and needs.includes(absolute(self._root, path))
+    def _is_apart(self, path: str) -> bool:
+        """Whether it is none of the files that are looked for."""
+        is_apart = self._rules.is_apart
+        return is_apart is not None and is_apart(absolute(self._root, path))
 
     def _open(self, arrival: Arrival) -> None:
         verdict = self._read(absolute(self._root, arrival.path))

@@ -1,7 +1,8 @@
-"""Sources that cannot be looked at: which, since when, and why.
+"""What keeps a source from its files: which place, since when, and why.
 
-A source tells in two ways: its poll fails, or it returns a sighting of the very folder
-that it watches (its parameter ``folder``), which stands until it returns another.
+A source tells in two ways: its poll fails, or it returns a sighting of a place that its
+parameters name: the very folder that it watches (``folder``), or what its files wait
+for (``gain``). That stands until it returns another.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Outage", "Outages"]
 
+_POLL, _FOLDER, _GAIN = "", "folder", "gain"
 _AWAY = (SightingState.VANISHED, SightingState.UNREADABLE, SightingState.WAITING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """One source that is away.
+    """One place that is not as a source needs it.
 
     Parameters
     ----------
@@ -34,15 +36,12 @@ class Outage:
         Time of the first poll that found it so, seconds since 1970.
     reason
         What the source says.
-    is_sighting
-        Whether a sighting says so, and not a poll that failed.
     polls
         How many polls found it so since the session was asked to finish.
     """
 
     since: float
     reason: str
-    is_sighting: bool
     polls: int = 0
 
 
@@ -56,15 +55,21 @@ class Outages:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._by_run: dict[str, Outage] = {}
         self._places = {
-            name: str(Path(one.params["folder"]))
+            (name, str(Path(where))): word
             for name, one in plan.runs.items()
-            if isinstance(one.params.get("folder"), str)
+            for word in (_FOLDER, _GAIN)
+            if isinstance(where := one.params.get(word), str)
         }
+        self._known: dict[tuple[str, str], Outage] = {}
+
+    def awaits(self, run: str, sighting: Sighting) -> bool:
+        """Whether a sighting says that files of a source wait for another file."""
+        is_gain = self._places.get((run, sighting.path)) == _GAIN
+        return is_gain and sighting.state in _AWAY
 
     def learn(self, run: str, sighting: Sighting, *, seen_at: float) -> None:
-        """Take in a sighting; only that of the watched folder itself tells.
+        """Take in a sighting; only those of the places that parameters name tell.
 
         Parameters
         ----------
@@ -75,30 +80,31 @@ class Outages:
         seen_at
             When it was made, seconds since 1970: perhaps by an earlier service.
         """
-        if sighting.path != self._places.get(run):
+        word = self._places.get((run, sighting.path))
+        if word is None:
             return
-        before = self._by_run.pop(run, None)
+        before = self._known.pop((run, word), None)
         if sighting.state in _AWAY:
-            self._by_run[run] = Outage(
-                since=before.since if before else seen_at,
-                reason=f"{sighting.path} {sighting.reason}",
-                is_sighting=True,
-                polls=before.polls if before else 0,
-            )
+            reason = f"{sighting.path} {sighting.reason}"
+            self._known[run, word] = _going_on(before, reason, seen_at)
 
     def take(self, message: Sightings, *, is_finishing: bool) -> Outage | None:
-        """Take in one poll; return the outage that its source has, if any."""
+        """Take in one poll; return the longest outage that its source has, if any."""
         run = message.run
         for one in message.seen:
             self.learn(run, one, seen_at=time.time())
-        known = self._by_run.get(run)
-        if known is None or not known.is_sighting:
-            known = _of_poll(message, known)
-        if known is None:
-            self._by_run.pop(run, None)
-            return None
-        self._by_run[run] = replace(known, polls=known.polls + is_finishing)
-        return self._by_run[run]
+        if message.failure is not None:
+            reason = message.failure.message.rstrip(".")
+            before = self._known.get((run, _POLL))
+            self._known[run, _POLL] = _going_on(before, reason, time.time())
+        elif message.seen or message.quiet:
+            self._known.pop((run, _POLL), None)
+        for place, known in self._known.items():
+            if place[0] == run:
+                again = replace(known, polls=known.polls + is_finishing)
+                self._known[place] = again
+        mine = [known for place, known in self._known.items() if place[0] == run]
+        return max(mine, key=lambda known: known.polls, default=None)
 
     def raise_if_any(self) -> None:
         """Tell whose end nobody has seen.
@@ -106,30 +112,39 @@ class Outages:
         Raises
         ------
         SourceUnavailable
-            A source is away.
+            A source is away, or its files wait for what is not there.
         """
-        if not self._by_run:
-            return
-        told = "; ".join(
+        waiting = [
+            f"{run!r} since {_clock(one.since)}: {one.reason}"
+            for (run, word), one in self._known.items()
+            if word == _GAIN
+        ]
+        away = [
             f"source {run!r} is unavailable since {_clock(one.since)}: {one.reason}"
-            for run, one in self._by_run.items()
-        )
-        raise SourceUnavailable(
-            f"All that had arrived is done, but more may have come: {told}.",
-            hint="Bring it back, then `icestream start` again: nothing is lost.",
-        )
+            for (run, word), one in self._known.items()
+            if word != _GAIN
+        ]
+        if away:
+            raise SourceUnavailable(
+                "All that had arrived is done, but more may have come: "
+                f"{'; '.join([*away, *waiting])}.",
+                hint="Bring it back, then `icestream start` again: nothing is lost.",
+            )
+        if waiting:
+            raise SourceUnavailable(
+                f"Movies wait for a gain, those of source {'; '.join(waiting)}.",
+                hint="Bring it, or stop waiting: `icestream set setups.NAME.gain=PATH` "
+                "(null for none). Then `icestream start` again: nothing is lost.",
+            )
 
 
-def _of_poll(message: Sightings, known: Outage | None) -> Outage | None:
-    """Return the outage of a poll that failed; trouble that lasts is told once."""
-    if message.seen or message.quiet:
-        return None
-    if message.failure is None:
-        return known
-    reason = message.failure.message.rstrip(".")
-    since = known.since if known else time.time()
-    polls = known.polls if known else 0
-    return Outage(since=since, reason=reason, is_sighting=False, polls=polls)
+def _going_on(before: Outage | None, reason: str, now: float) -> Outage:
+    """Return an outage that is new, or the one before with what is said now."""
+    return (
+        Outage(since=now, reason=reason)
+        if before is None
+        else replace(before, reason=reason)
+    )
 
 
 def _clock(moment: float) -> str:

@@ -11,7 +11,7 @@ from icestream.streaming.workflow import RunSpec, Workflow, identity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from icestream.streaming.acquisitions import Arrangement
+    from icestream.streaming.acquisitions import Arranger
     from icestream.streaming.protocol import Protocol
     from icestream.streaming.workflow import Port
 
@@ -77,7 +77,7 @@ class Plan:
     """All configured runs of a session, and how acquisition fields are arranged."""
 
     def __init__(
-        self, runs: Iterable[Run], *, arrangement: Arrangement | None = None
+        self, runs: Iterable[Run], *, arrangement: Arranger | None = None
     ) -> None:
         self.arrangement = arrangement
         self.runs = {one.spec.name: one for one in runs}

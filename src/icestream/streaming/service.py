@@ -360,6 +360,8 @@ class Service:
     def _take_sighting(self, transaction: Transaction, run: str, one: Sighting) -> None:
         key = None if one.key is None else f"{run}/{one.key}"
         transaction.add_sighting(run, one, key=key)
+        if self._outages.awaits(run, one):
+            transaction.add_notice(run, f"The gain {one.path} {one.reason}.")
         if one.state is not SightingState.TAKEN or one.item is None or key is None:
             return
         plan = self.plan.runs[run]
@@ -449,18 +451,17 @@ class Service:
                     key=row.key.removeprefix(f"{name}/") if row.key else None,
                     item=item,
                     fingerprint=row.fingerprint,
-                    acquisition=self._acquisitions.told(row.key or ""),
+                    acquisition=self._acquisitions.fields_of(row.key or ""),
                 )
             )
             self._outages.learn(name, seen[-1], seen_at=row.time)
         source.resume(seen)
         self._feeds[name] = Feed(name, source, self._inbox.put)
-        for key, task in list(board.tasks[name].items()):
-            if not task.published:
-                continue
-            fields = self._acquisitions.settle(transaction, name, key, {})
-            if fields != board.exposures[key].acquisition:
-                arrived = ev.Arrived(name, key, task.published, fields)
+        for key in self._acquisitions.unsettled(name):
+            published = board.tasks[name][key].published
+            if published:
+                fields = self._acquisitions.settle(transaction, name, key, {})
+                arrived = ev.Arrived(name, key, published, fields)
                 self._recorder.apply(transaction, arrived)
 
     def _check_run(self, run: str | None) -> None:
