@@ -221,6 +221,28 @@ def test_the_list_of_bad_pixels_is_what_the_sensor_has(
     assert found.bad_pixels[0] <= dead.sum() + len(what.noisy_index) + 2
 
 
+def test_the_list_of_bad_pixels_is_written_anew_when_one_comes(
+    tmp_path: Path, follower: Follower
+) -> None:
+    """One is hot from the first movie on, another from the fifth on."""
+    movies = []
+    for number in range(8):
+        chance = np.random.default_rng(number)
+        frames = chance.poisson(30, (2, 64, 64)).astype(np.uint8)
+        frames[:, 20, 30] = 250
+        frames[:, 40, 50] = 250 if number >= 4 else 30
+        path = write_movie(tmp_path / f"{number}.mrc", frames)
+        movies.append(declared(path, height_px=64, width_px=64))
+    assert follower.update(movies[:4]).defects == ("",), "too few to be sure"
+    lists = []
+    for one, expected in zip(movies[4:], (1, 2, 2, 2), strict=True):
+        found = follower.update([one])
+        lists.append(found.defects[0])
+        is_bad = read_defects(tmp_path / lists[-1], shape=(64, 64))
+        assert int(is_bad.sum()) == found.bad_pixels[0] == expected
+    assert len(set(lists)) == 2, "written when it changes"
+
+
 @pytest.mark.parametrize("suffix", [".mrc", ".tif"])
 def test_an_estimate_is_used_as_a_gain(
     tmp_path: Path, follower: Follower, suffix: str

@@ -182,7 +182,7 @@ class FollowGain(Aggregate[FollowGainParams, FollowedGains]):
             gain=tuple(one.gain for one in found),
             movies=tuple(one.movie_count for one in found),
             looked_at=tuple(len(one.sampled) for one in found),
-            withdrawn=tuple(one.gone_count for one in found),
+            withdrawn=tuple(one.sampled_gone_count for one in found),
             verdict=tuple(one.verdict for one in found),
             correlation=tuple(one.correlation for one in found),
             z_score=tuple(one.z_score for one in found),
@@ -232,7 +232,7 @@ class FollowGain(Aggregate[FollowGainParams, FollowedGains]):
                 one,
                 movie_count=one.movie_count + 1,
                 seen_count=one.seen_count + (not is_back),
-                gone_count=one.gone_count - was_sampled,
+                sampled_gone_count=one.sampled_gone_count - was_sampled,
             )
         return chosen
 
@@ -258,16 +258,14 @@ class _Measurement:
         sample = GainSample.empty(one.shape)
         if file:
             sample = GainSample.read(self._context.locate(file))
-        before = sample.first.movie_count
+        before, was_bad = sample.first.movie_count, sample.tally.is_bad
         gain = self._load_gain()
         for window, movie in movies:
             sample = self._with_movie(sample, window, movie, gain)
         if before < sample.first.movie_count:
             self._measure(sample.first, 0, gain)
-        self.standing = replace(
-            self.standing, defect_count=int(sample.tally.is_bad.sum())
-        )
-        self._write_results(sample, before)
+        self._write_defects(sample, was_bad)
+        self._write_estimate_if_due(sample.first, before)
         product = self._context.product(f"_{self._number}.npz", keep=Keep.UNTIL_STALE)
         sample.write(product.temporary)
         return product.path
@@ -326,24 +324,32 @@ class _Measurement:
             found = residual_gain(sums, gain)
             self.standing = self.standing.with_residual(window, found)
 
-    def _write_results(self, sample: GainSample, before: int) -> None:
-        """Write the list of defects and, where it is wanted, a gain."""
-        count, one = sample.first.movie_count, self.standing
+    def _write_defects(self, sample: GainSample, was_bad: NDArray[np.bool_]) -> None:
+        """Write the list of bad pixels where it has changed."""
+        is_bad = sample.tally.is_bad
+        found = int(is_bad.sum())
+        is_same = found == self.standing.defect_count and (is_bad == was_bad).all()
+        least = min(_FIRST_RESULTS, self._params.movies)
+        if is_same or sample.tally.movie_count < least:
+            return
+        self.standing = replace(self.standing, defects="", defect_count=found)
+        if not found:
+            return
+        product = self._context.product(f"_{self._number}_defects.txt")
+        head = (
+            f"# Bad in more than 30 % of {sample.tally.movie_count} movies: "
+            "x, y, width, height\n"
+        )
+        product.temporary.write_text(head + defect_list(is_bad), encoding="ascii")
+        self.standing = replace(self.standing, defects=product.path)
+
+    def _write_estimate_if_due(self, sums: CountSums, before: int) -> None:
+        count, one = sums.movie_count, self.standing
         steps = (_FIRST_RESULTS, self._params.movies, one.wanted_count)
         is_due = any(before < step <= count for step in steps)
-        if is_due and one.defect_count:
-            self._write_defects(sample)
         is_late = count >= self._params.movies and not one.wanted_count
         if one.wants_estimate and (is_due or is_late):
-            self._write_estimate(sample.first)
-
-    def _write_defects(self, sample: GainSample) -> None:
-        count = sample.tally.movie_count
-        product = self._context.product(f"_{self._number}_defects.txt")
-        head = f"# Bad in more than 30 % of {count} movies: x, y, width, height\n"
-        text = head + defect_list(sample.tally.is_bad)
-        product.temporary.write_text(text, encoding="ascii")
-        self.standing = replace(self.standing, defects=product.path)
+            self._write_estimate(sums)
 
     def _write_estimate(self, sums: CountSums) -> None:
         found = estimate_gain(sums)
@@ -367,8 +373,7 @@ class _Measurement:
         self.standing = replace(
             one,
             estimate=product.path,
-            estimate_error=found.error,
-            told_estimate=f"A gain was estimated from {found.movie_count} movies of "
+            estimate_notice=f"A gain was estimated from {found.movie_count} movies of "
             f"setup {one.setup!r}, to {100 * found.error:.1f} % a pixel: set "
             f"{name}.gain={path}{as_it_lies} to use it.",
         )
@@ -380,5 +385,5 @@ def _take_out(book: dict[tuple[object, ...], GainStanding], movie: Movie) -> Non
         book[one.is_for] = replace(
             one,
             movie_count=one.movie_count - 1,
-            gone_count=one.gone_count + (movie.path in one.sampled),
+            sampled_gone_count=one.sampled_gone_count + (movie.path in one.sampled),
         )

@@ -39,12 +39,11 @@ class GainStanding:
         Movies that are there now.
     seen_count
         Movies that have ever come.
-    sampled
-        Paths of those by which the gain was judged.
+    sampled, sampled_gone_count
+        Paths of those by which the gain was judged; how many of them were withdrawn
+        since (their counts stay).
     wanted_count
         How many it takes for a good estimate of a gain; 0 where none is wanted.
-    gone_count
-        How many of these were withdrawn since; their counts stay.
     window
         Number of the present window of movies.
     residuals
@@ -59,13 +58,12 @@ class GainStanding:
         The same of the way that fits best, and how to declare it.
     pattern_deviation
         Of the fixed pattern of the counts themselves, relative.
-    defect_count
-        Pixels that are bad in more than 30 % of the movies.
-    estimate, estimate_error
-        A gain estimated from the movies, a path in the session, and its error.
-    defects
-        A list of the bad pixels, a path in the session.
-    told, told_residual, told_estimate
+    estimate
+        A gain estimated from the movies, a path in the session.
+    defects, defect_count
+        A list of the pixels that are bad in more than 30 % of the movies, a path in
+        the session; how many it has.
+    notice, residual_notice, estimate_notice
         What people were told of the gain, of what it leaves, of an estimate.
     """
 
@@ -81,8 +79,8 @@ class GainStanding:
     movie_count: int = 0
     seen_count: int = 0
     sampled: tuple[str, ...] = ()
+    sampled_gone_count: int = 0
     wanted_count: int = 0
-    gone_count: int = 0
     window: int = 0
     residuals: tuple[Residual, ...] = ()
     verdict: str = GainVerdict.UNDECIDED.value
@@ -94,18 +92,17 @@ class GainStanding:
     best_z_score: float | None = None
     best_settings: str = ""
     pattern_deviation: float | None = None
-    defect_count: int = 0
     estimate: str = ""
-    estimate_error: float | None = None
     defects: str = ""
-    told: str = ""
-    told_residual: str = ""
-    told_estimate: str = ""
+    defect_count: int = 0
+    notice: str = ""
+    residual_notice: str = ""
+    estimate_notice: str = ""
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What people were told."""
-        every = (self.told, self.told_residual, self.told_estimate)
+        every = (self.notice, self.residual_notice, self.estimate_notice)
         return tuple(one for one in every if one)
 
     @classmethod
@@ -198,15 +195,15 @@ class GainStanding:
         """Return it with what people are to be told; nothing is told twice."""
         news = self._news()
         told = self
-        if news and news.partition(":")[0] != self.told.partition(":")[0]:
-            told = replace(told, told=news)
-        elif not news and self.told:
-            told = replace(told, told="")
+        if news and news.partition(":")[0] != self.notice.partition(":")[0]:
+            told = replace(told, notice=news)
+        elif not news and self.notice:
+            told = replace(told, notice="")
         # What a gain leaves that lies otherwise is no news.
         fits = self.verdict == GainVerdict.AS_DECLARED
         is_large = any(_is_large(one) for one in self.residuals[-1:])
-        if fits and is_large and not self.told_residual:
-            return replace(told, told_residual=self._about_residual())
+        if fits and is_large and not self.residual_notice:
+            return replace(told, residual_notice=self._about_residual())
         return told
 
     def _news(self) -> str:
