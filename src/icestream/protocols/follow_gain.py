@@ -293,11 +293,11 @@ class _Measurement:
             sample = sample.in_new_window()
         try:
             counts = count_movie(movie, threads=self._context.threads)
+            if counts.shape != self.standing.shape:
+                return sample  # written anew since; it comes again
+            sample = sample.plus(counts, is_first=is_first)
         except ItemError:
             return sample  # said where the movie is corrected
-        if counts.shape != self.standing.shape:
-            return sample  # written anew since; it comes again
-        sample = sample.plus(counts, is_first=is_first)
         if is_first:
             sampled = (*self.standing.sampled, movie.path)
             self.standing = self._judged(sample.first, gain, sampled)
