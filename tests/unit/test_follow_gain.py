@@ -137,8 +137,10 @@ def test_a_right_gain_fits_and_leaves_nothing(
     # As the engine has it from one movie: 0.1 to 0.2, more from five.
     assert 0.2 < (found.correlation[0] or 0) < 0.4
     assert (found.z_score[0] or 0) > 60
-    assert found.window[0] is not None
-    window, count, deviation, limit = found.window[0]
+    (standing,) = follower.standings
+    ((window, count, deviation, limit),) = standing.residuals
+    assert (found.window, found.residual) == ((window,), (deviation,))
+    assert found.residual_limit == (limit,)
     assert (window, count) == (0, 5)
     assert limit < 0.014
     # The noise of the gain: 10,000 electrons a pixel.
@@ -428,7 +430,7 @@ def test_movies_one_by_one_come_to_the_same_as_all_at_once(tmp_path: Path) -> No
     assert single.snapshot is not None
     assert whole.snapshot is not None
     assert single.snapshot.pattern == whole.snapshot.pattern
-    assert single.snapshot.window == whole.snapshot.window
+    assert single.snapshot.residual == whole.snapshot.residual
     assert single.snapshot.bad_pixels == whole.snapshot.bad_pixels
 
 

@@ -11,6 +11,7 @@ import pytest
 import report_session
 from icestream.report import read_results, write_report
 from icestream.report.chart import over_time
+from icestream.report.results import Snapshot
 from icestream.report.series import Point, Series, thinned
 from icestream.streaming.reader import LedgerReader
 
@@ -97,6 +98,21 @@ def test_the_page_is_whole_and_needs_no_network(made: Made) -> None:
             assert target is None or target.startswith(("data:image/", "#"))
     assert not re.search(r"url\(|@import|https?://", page.text)
     assert list(made.folder.glob(".report*")) == []
+
+
+def test_a_table_that_is_too_wide_stands_upright(made: Made) -> None:
+    columns = {f"value{number}": (number, None) for number in range(9)}
+    wide = Snapshot(
+        run="gain", summary="Wide.", columns=columns | {"hollow": ("", None)}
+    )
+    narrow = dataclasses.replace(wide, columns={"left": (1,), "right": (2,)})
+    page = made.page(
+        results=dataclasses.replace(made.results, snapshots=(wide, narrow))
+    )
+    rows = [one for one in page.all("th") if one.get("scope") == "row"]
+    assert page.text.count('<tr><th scope="row">value') == 9 <= len(rows)
+    assert ">hollow<" not in page.text, "nothing stands in it"
+    assert '<th scope="col">left</th><th scope="col">right</th>' in page.text
 
 
 def test_names_and_titles_cannot_write_html(made: Made) -> None:

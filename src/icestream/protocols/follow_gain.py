@@ -24,7 +24,7 @@ from icestream.protocols.gain_sample import (
     count_movie,
     defect_list,
 )
-from icestream.protocols.gain_standing import UNUSABLE, GainStanding, Residual
+from icestream.protocols.gain_standing import UNUSABLE, GainStanding
 from icestream.protocols.movies import load_gain
 from icestream.streaming.protocol import (
     Aggregate,
@@ -96,8 +96,8 @@ class GainStandings:
     pattern, residual
         Deviation of the fixed pattern of the counts; of what the gain leaves of it in
         the last window; both relative.
-    window
-        Of that window: its number, movies looked at, residual, detection limit.
+    window, residual_limit
+        Number of that window, and what of a pattern its movies would show.
     bad_pixels, defects
         Pixels that are bad in more than 30 % of the movies; a list of them that a
         setup's ``defects`` takes.
@@ -119,7 +119,8 @@ class GainStandings:
     best_z_score: tuple[float | None, ...]
     pattern: tuple[float | None, ...]
     residual: tuple[float | None, ...]
-    window: tuple[Residual | None, ...]
+    window: tuple[int | None, ...]
+    residual_limit: tuple[float | None, ...]
     bad_pixels: tuple[int, ...]
     defects: tuple[str, ...]
     estimate: tuple[str, ...]
@@ -176,6 +177,7 @@ class FollowGain(Aggregate[FollowGainParams, FollowedGains]):
     def snapshot(self, state: FollowedGains) -> GainStandings:
         """Return what is known of each gain."""
         found = [GainStanding.unpacked(one) for one in state.standings]
+        last = [one.residuals[-1] if one.residuals else None for one in found]
         return GainStandings(
             setup=tuple(one.setup for one in found),
             frame=tuple(f"{one.height_px} x {one.width_px}" for one in found),
@@ -190,10 +192,9 @@ class FollowGain(Aggregate[FollowGainParams, FollowedGains]):
             best_correlation=tuple(one.best_correlation for one in found),
             best_z_score=tuple(one.best_z_score for one in found),
             pattern=tuple(one.pattern_deviation for one in found),
-            residual=tuple(
-                one.residuals[-1][2] if one.residuals else None for one in found
-            ),
-            window=tuple(one.residuals[-1] if one.residuals else None for one in found),
+            residual=tuple(one[2] if one else None for one in last),
+            window=tuple(one[0] if one else None for one in last),
+            residual_limit=tuple(one[3] if one else None for one in last),
             bad_pixels=tuple(one.defect_count for one in found),
             defects=tuple(one.defects for one in found),
             estimate=tuple(one.estimate for one in found),

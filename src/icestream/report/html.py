@@ -43,6 +43,7 @@ _FILES = 40
 _EXAMPLES = 8
 _NOTICES = 30
 _CLOCKS = 7
+_MOST_COLUMNS = 8
 _ROWS = 50
 
 
@@ -116,6 +117,7 @@ def _environment() -> jinja2.Environment:
         "percent": wording.percent,
         "quantity": wording.quantity,
         "snapshot_rows": _snapshot_rows,
+        "snapshot_lines": _snapshot_lines,
         "Standing": Standing,
     }
     return environment
@@ -248,6 +250,17 @@ def _snapshot_rows(snapshot: Snapshot) -> list[list[tuple[str, Any]]]:
     names = list(snapshot.columns)
     rows = itertools.zip_longest(*snapshot.columns.values())
     return [list(zip(names, row, strict=True)) for row in itertools.islice(rows, _ROWS)]
+
+
+def _snapshot_lines(snapshot: Snapshot) -> list[list[tuple[str, Any]]]:
+    """Return the columns as lines, where a table would be too wide; else none.
+
+    Without those that are empty throughout.
+    """
+    if len(snapshot.columns) <= _MOST_COLUMNS:
+        return []
+    lines = map(list, zip(*_snapshot_rows(snapshot), strict=True))
+    return [one for one in lines if any(value not in (None, "") for _, value in one)]
 
 
 def _setup_sources(exposures: Sequence[ExposureResult]) -> Mapping[str, list[str]]:
