@@ -132,7 +132,7 @@ class Outages:
             )
         if waiting:
             raise SourceUnavailable(
-                f"Movies wait for a gain, those of source {'; '.join(waiting)}.",
+                f"Not all movies could be taken. Source {'; '.join(waiting)}.",
                 hint="Bring it, or stop waiting: `icestream set setups.NAME.gain=PATH` "
                 "(null for none). Then `icestream start` again: nothing is lost.",
             )
