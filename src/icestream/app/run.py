@@ -33,9 +33,10 @@ log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 3.0
 _REPORT_SHARE = 20
-# The driver has a folder here for each.
-_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 """A report may take one part in so many of the time between two."""
+
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
+"""The driver has a folder in it for each GPU."""
 
 
 def run_session(

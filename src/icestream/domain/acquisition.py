@@ -8,10 +8,7 @@ from icestream.domain.errors import BadSettings
 
 __all__ = ["GAIN_SUFFIXES", "AcquisitionSetup", "OpticsGroup", "is_one_gain"]
 
-GAIN_SUFFIXES = (
-    *(".mrc", ".mrcs", ".map", ".tif", ".tiff", ".dm3", ".dm4"),
-    ".gain",
-)
+GAIN_SUFFIXES = (".mrc", ".mrcs", ".map", ".tif", ".tiff", ".dm3", ".dm4", ".gain")
 """How names of gain references end, in lower case."""
 
 

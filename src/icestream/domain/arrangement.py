@@ -85,7 +85,7 @@ class Told:
             metadata=ExposureMetadata(**_with_tuple(acquisition["metadata"])),
             files=tuple(acquisition["metadata_files"]),
             notice=acquisition["metadata_notice"],
-            is_complete=acquisition.get("metadata_complete", False),
+            is_complete=acquisition["metadata_complete"],
         )
 
     def key(self) -> SetupKey:

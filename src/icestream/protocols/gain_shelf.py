@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -95,7 +94,7 @@ class GainShelf:
         if "*" in self.where:
             return PurePath(path).match(self._pattern)
         return path == self.where or (
-            os.path.dirname(path) == self.where  # noqa: PTH120 - of text
+            str(PurePath(path).parent) == self.where
             and path.lower().endswith(GAIN_SUFFIXES)
         )
 

@@ -83,7 +83,9 @@ class DaskExecutor(Executor):
         names = [f"slot-{number}" for number in range(slots)]
         self._gpus = dict(zip(names, gpus, strict=False))
         self._slots = {
-            name: Slot(name=name, threads=threads_per_slot, gpus=name in self._gpus)
+            name: Slot(
+                name=name, threads=threads_per_slot, gpus=int(name in self._gpus)
+            )
             for name in names
         }
 

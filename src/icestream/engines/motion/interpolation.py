@@ -58,10 +58,10 @@ class ShiftLattice:
     ring_rows: int
 
     def restoring(self, count: int, *, axis: int) -> NDArray[np.float64]:
-        """Return by what the interpolation has divided frequencies, on the mean.
+        """Return what gives back by how much interpolation has weakened frequencies.
 
-        What it has taken away altogether, as half a pixel takes the finest frequency,
-        is not given back: at most five times what is left.
+        On the mean; and what it has taken away altogether, as half a pixel takes the
+        finest frequency, is not given back: at most five times what is left.
 
         Parameters
         ----------
