@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Tests run side by side: one thread each, or they wait for one another.
-torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 # No test may fail for the time it takes: loops are compiled at their first call.
@@ -29,6 +28,12 @@ _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How often the tests of failure kill; `make chaos` kills more often."""
     parser.addoption("--chaos-kills", type=int, default=20)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """What a test before has set does not stay."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from icestream.domain import Verdict
 from icestream.domain.errors import DiskFull, IncompleteFile, UnusableImage
+from icestream.streaming.ledger import Ledger
 from icestream.streaming.plan import Plan, Run
 from icestream.streaming.protocol import (
     Aggregate,
@@ -21,10 +23,14 @@ from icestream.streaming.protocol import (
     SightingState,
     Source,
 )
+from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.workflow import Port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from icestream.streaming.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,3 +222,16 @@ def wait_for(condition: object, *, seconds: float = 20.0) -> None:
             return
         gate.wait(0.02)
     raise AssertionError("It did not come to pass in time.")
+
+
+def check_replay(ledger_path: Path, workflow: Workflow) -> None:
+    """Assert that replaying the log of events gives the tables of states."""
+    restored, replayed = Scheduler(workflow), Scheduler(workflow)
+    with closing(Ledger(ledger_path)) as ledger:
+        ledger.restore(restored)
+        for event in ledger.events():
+            replayed.handle(event)
+    assert replayed.board.tasks == restored.board.tasks
+    assert replayed.board.runs == restored.board.runs
+    assert replayed.board.exposures == restored.board.exposures
+    assert replayed.board.change_seq == restored.board.change_seq

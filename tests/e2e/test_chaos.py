@@ -18,9 +18,8 @@ import pytest
 
 from e2e.chaos_session import SLOTS, STEPS, chaos_plan
 from icestream.streaming.dispatch import BUNDLE
-from icestream.streaming.ledger import Ledger
 from icestream.streaming.processes import read_records
-from icestream.streaming.scheduler import Scheduler
+from small import check_replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,15 +93,7 @@ def check(folder: Path, kills: int) -> None:
     repeated = executed.total() - len(executed)
     print(f"{kills} kills, {repeated} of {len(executed)} repeated")  # noqa: T201
     assert repeated <= kills * IN_FLIGHT
-    ledger = Ledger(folder / "ledger.db")
-    workflow = chaos_plan(folder, items=ITEMS).workflow
-    restored, replayed = Scheduler(workflow), Scheduler(workflow)
-    ledger.restore(restored)
-    for event in ledger.events():
-        replayed.handle(event)
-    ledger.close()
-    assert replayed.board.tasks == restored.board.tasks
-    assert replayed.board.runs == restored.board.runs
+    check_replay(folder / "ledger.db", chaos_plan(folder, items=ITEMS).workflow)
 
 
 @contextmanager

@@ -15,10 +15,9 @@ from icestream.streaming.protocol import Context, Input, Params, PerItem, Source
 from icestream.streaming.reader import LedgerReader
 from icestream.streaming.recorder import Limits
 from icestream.streaming.records import decode
-from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.service import Service
 from icestream.streaming.workflow import Port
-from small import Add, Number, sighting
+from small import Add, Number, check_replay, sighting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,16 +144,7 @@ def test_a_restart_learns_and_replays(tmp_path: Path) -> None:
     before = run(tmp_path, plan())
     assert run(tmp_path, plan()) == before
     assert Telling.resumed == [SETTLED]
-    ledger = Ledger(tmp_path / "ledger.db")
-    restored, replayed = (Scheduler(plan().workflow) for _ in range(2))
-    try:
-        ledger.restore(restored)
-        for event in ledger.events():
-            replayed.handle(event)
-    finally:
-        ledger.close()
-    assert replayed.board.exposures == restored.board.exposures
-    assert replayed.board.tasks == restored.board.tasks
+    check_replay(tmp_path / "ledger.db", plan().workflow)
 
 
 def test_what_its_source_declares_anew_holds_after_a_restart(tmp_path: Path) -> None:

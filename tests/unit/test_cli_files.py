@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from icestream.cli import main
 from icestream.io import read_stack, write_mrc
@@ -16,9 +15,6 @@ from icestream.simulate import (
     simulate_acquisition,
     usual_acquisition,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _OPTICS = ("--pixel-size-angst", "1.5", "--voltage-kv", "300")
 _CTF_NAMES = [
@@ -33,15 +29,6 @@ _CTF_NAMES = [
     "defocus_v_error_angst",
     "defocus_angle_error_deg",
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many threads are slower than one where many tests share the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,22 +14,10 @@ from icestream.cli import main
 from icestream.io import read_header, write_mrc
 from movie_scene import FRAMES, PIXEL_ANGST, SIDE, draw_frames, path_angst, write_movie
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 OPTICS = ("--pixel-size-angst", PIXEL_ANGST, "--voltage-kv", 300)
 ONE = (*OPTICS, "--threads", 1)
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
 ENDINGS = [".mrc", ".star", "_spectrum.mrc", ".jpg"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many threads are slower than one where many tests share the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -17,20 +17,10 @@ from icestream.io.relion_motion import read_relion_motion
 from movie_scene import FRAMES, PIXEL_ANGST, draw_frames, write_movie
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 OPTICS = ("--pixel-size-angst", PIXEL_ANGST, "--voltage-kv", 300)
 ENDINGS = [".mrc", ".star", "_spectrum.mrc", ".jpg"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many threads are slower than one where many tests share the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -84,10 +84,12 @@ def image_of(done: Done) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("finer", [1, 2])
 @pytest.mark.parametrize("together", [1, 10, 40])
-def test_no_electron_is_lost_or_added(movie: Path, finer: int, together: int) -> None:
+def test_no_electron_is_lost_or_added(
+    movie: Path, finer: Literal[1, 2], together: int
+) -> None:
     raw = decoded_elsewhere(movie, finer)
     whole = len(raw) // together
-    sampling = EerSampling(upsampling=finer, frames_per_fraction=together)  # type: ignore[arg-type]
+    sampling = EerSampling(upsampling=finer, frames_per_fraction=together)
     ours = read_frames(movie, eer=sampling, threads=2)
     theirs = raw[: whole * together].reshape(whole, together, *raw.shape[1:]).sum(1)
     np.testing.assert_array_equal(ours, theirs)

@@ -27,7 +27,6 @@ from icestream.streaming.protocol import Resources, Sighting, SightingState
 from icestream.streaming.reader import LedgerReader
 from icestream.streaming.recorder import Limits
 from icestream.streaming.records import decode
-from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.service import Service
 from icestream.streaming.tasks import State
 from icestream.streaming.workflow import Port
@@ -40,6 +39,7 @@ from small import (
     NumbersParams,
     Sum,
     Total,
+    check_replay,
     small_plan,
     wait_for,
 )
@@ -139,18 +139,7 @@ def test_a_second_start_does_nothing_again(tmp_path: Path) -> None:
 def test_replaying_the_log_gives_the_state_tables(tmp_path: Path) -> None:
     plan = small_plan(add={"bad": [2], "crash": [3]})
     run(tmp_path, plan)
-    ledger = Ledger(tmp_path / "ledger.db")
-    try:
-        restored, replayed = Scheduler(plan.workflow), Scheduler(plan.workflow)
-        ledger.restore(restored)
-        for event in ledger.events():
-            replayed.handle(event)
-    finally:
-        ledger.close()
-    assert replayed.board.tasks == restored.board.tasks
-    assert replayed.board.runs == restored.board.runs
-    assert replayed.board.exposures == restored.board.exposures
-    assert replayed.board.change_seq == restored.board.change_seq
+    check_replay(tmp_path / "ledger.db", plan.workflow)
 
 
 def test_other_parameters_and_back_again(tmp_path: Path) -> None:

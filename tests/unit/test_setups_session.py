@@ -21,10 +21,9 @@ from icestream.report.star import export_star
 from icestream.simulate.instrument import K3, EpuImage, write_picture
 from icestream.streaming import schema
 from icestream.streaming.inline import InlineExecutor
-from icestream.streaming.ledger import Ledger
 from icestream.streaming.records import decode
-from icestream.streaming.scheduler import Scheduler
 from movie_scene import PIXEL_ANGST, SIDE, draw_frames, write_movie
+from small import check_replay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,17 +183,7 @@ def test_a_restart_keeps_names_and_makes_nothing_anew(changed: Session) -> None:
     before, done = acquisitions(changed), attempts(changed)
     run(changed)
     assert (acquisitions(changed), attempts(changed)) == (before, done)
-    workflow = changed.plan.workflow
-    restored, replayed = Scheduler(workflow), Scheduler(workflow)
-    ledger = Ledger(changed.ledger_path)
-    try:
-        ledger.restore(restored)
-        for event in ledger.events():
-            replayed.handle(event)
-    finally:
-        ledger.close()
-    assert replayed.board.exposures == restored.board.exposures
-    assert replayed.board.tasks == restored.board.tasks
+    check_replay(changed.ledger_path, changed.plan.workflow)
 
 
 def test_the_report_tells_setups(changed: Session) -> None:
