@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from icestream.domain.table import Table
+
 __all__ = ["SETUPS", "make_plan", "run_session", "session_plan"]
 
 SETUPS = (
@@ -288,14 +290,21 @@ class FakeLimits(Gate[LimitParams]):
     inputs: ClassVar[Mapping[str, Input]] = {"ctf": Input(kind=Ctf)}
     passes: ClassVar[str] = "ctf"
 
-    def decide(self, *, ctf: Ctf) -> Verdict:
+    def judge(self, table: Table) -> list[Verdict | None]:
+        return [self._verdict(table, row) for row in table.asked]
+
+    def _verdict(self, table: Table, row: int) -> Verdict:
         limit = self.params
+        u, v, resolution = (
+            float(table.numbers[name][row])
+            for name in ("defocus_u_angst", "defocus_v_angst", "resolution_angst")
+        )
         for rule, value, allowed in (
-            ("resolution_angst", ctf.resolution_angst, limit.max_resolution_angst),
-            ("defocus_angst", ctf.defocus_angst, limit.max_defocus_angst),
-            ("astigmatism_angst", ctf.astigmatism_angst, limit.max_astigmatism_angst),
+            ("resolution_angst", resolution, limit.max_resolution_angst),
+            ("defocus_angst", (u + v) / 2, limit.max_defocus_angst),
+            ("astigmatism_angst", u - v, limit.max_astigmatism_angst),
         ):
-            if value is None:
+            if math.isnan(value):
                 return Verdict(accepted=False, rule=rule, reason="missing")
             if allowed is not None and value > allowed:
                 return Verdict(accepted=False, rule=rule, value=value, limit=allowed)

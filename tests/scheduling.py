@@ -96,13 +96,16 @@ def per_item(
     )
 
 
-def gate(name: str, passes: str, **inputs: str) -> RunSpec:
+def gate(
+    name: str, passes: str, *, reads: tuple[str, ...] = (), **inputs: str
+) -> RunSpec:
     return RunSpec(
         name=name,
         shape=Shape.GATE,
         inputs=_ports(inputs),
         required=frozenset(inputs),
         outputs=(ACCEPTED, REJECTED),
+        reads=reads,
         passes=passes,
     )
 
@@ -296,7 +299,20 @@ class Desk:
         if self.identities.get(run) != identity:
             self.epochs[run] += 1
         self.identities[run] = identity
-        return self.send(ev.Configured(run, identity))
+        followed = self.send(ev.Configured(run, identity))
+        if self.workflow.runs[run].shape is Shape.GATE:
+            followed += self.judge_again(run)
+        return followed
+
+    def judge_again(self, run: str) -> list[Instruction]:
+        """Let a gate look at all its keys again, as it has other rules."""
+        verdicts = {}
+        for key, task in self.board.tasks[run].items():
+            if task.state is State.DONE:
+                verdict = self.verdict(run, key)
+                if verdict != task.verdict:
+                    verdicts[key] = task.content, verdict
+        return self.send(ev.Judged(run, verdicts)) if verdicts else []
 
     def override(self, run: str, key: str, accepted: bool | None) -> None:
         if (run, key) in self.tables.tasks:
@@ -316,9 +332,11 @@ class Desk:
         """Lose everything but the tables, and start again, maybe with new settings."""
         survivor, self.flights = self.scheduler, []
         self.scheduler = self.tables.restore(self.workflow, self.policy)
+        before = len(self.log)
         for run, number in (configured or {}).items():
             self.configure(run, number)
-            survivor.handle(ev.Configured(run, self.identities[run]))
+        for dumped in self.log[before:]:
+            survivor.handle(ev.load_event(*dumped))
         self.send(ev.Recovered())
         survivor.handle(ev.Recovered())
         assert image(self.board) == image(survivor.board)
@@ -329,15 +347,13 @@ class Desk:
 
     def decide(self, run: str, key: str) -> None:
         """Let a gate say what it thinks of an item."""
+        content = self.task(run, key).content
+        self.send(ev.Decided(run, key, content, self.verdict(run, key)))
+
+    def verdict(self, run: str, key: str) -> Verdict:
+        """What a gate says of a key by its rules of today."""
         accepted = _verdict(self.identities[run], self.inputs(run, key))
-        self.send(
-            ev.Decided(
-                run,
-                key,
-                self.task(run, key).content,
-                Verdict(accepted=accepted, rule="parity"),
-            )
-        )
+        return Verdict(accepted=accepted, rule="parity")
 
     def inputs(self, run: str, key: str) -> dict[str, Value | None]:
         looks = self.board.look_all(run, key)

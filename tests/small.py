@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from icestream.domain.table import Table
     from icestream.streaming.workflow import Workflow
 
 
@@ -129,8 +130,11 @@ class Even(Gate[Params]):
     inputs: ClassVar = {"number": Input(kind=Number)}
     passes: ClassVar = "number"
 
-    def decide(self, *, number: Number) -> Verdict:
-        return Verdict(accepted=number.value % 2 == 0, rule="even", value=number.value)
+    def judge(self, table: Table) -> list[Verdict | None]:
+        values = table.numbers["value"][table.asked]
+        return [
+            Verdict(accepted=one % 2 == 0, rule="even", value=one) for one in values
+        ]
 
 
 class Both(Gate[Params]):
@@ -143,8 +147,9 @@ class Both(Gate[Params]):
     }
     passes: ClassVar = "number"
 
-    def decide(self, *, number: Number, other: Number | Missing) -> Verdict:
-        return Verdict(accepted=not isinstance(other, Missing), rule="both")
+    def judge(self, table: Table) -> list[Verdict | None]:
+        others = table.numbers["other.value"][table.asked]
+        return [Verdict(accepted=one == one, rule="both") for one in others]
 
 
 class Join(PerItem[Params]):

@@ -28,6 +28,7 @@ EVENTS: list[ev.Event] = [
     ev.Failed("ctf", "a", "c1", 3, Fault.INCOMPLETE, "Short", "grows", 0.1, 2.5),
     ev.Decided("limit", "a", "c1", VERDICT),
     ev.Decided("limit", "a", "c1", Verdict(accepted=True, rule="all")),
+    ev.Judged("limit", {"a": ("c1", VERDICT)}, ("b",)),
     ev.Overridden("limit", "a", accepted=None),
     ev.Overridden("limit", "a", accepted=False),
     ev.Updated("classes", "0f", 12),

@@ -23,6 +23,7 @@ from icestream.domain.errors import (
     InternalError,
     ItemError,
 )
+from icestream.domain.table import Table
 from icestream.streaming import schema
 from icestream.streaming.control import (
     ControlServer,
@@ -124,7 +125,10 @@ class Judge(Gate[SpoilerParams]):
     inputs: ClassVar = {"number": Input(kind=Number)}
     passes: ClassVar = "number"
 
-    def decide(self, *, number: Number) -> Verdict:
+    def judge(self, table: Table) -> list[Verdict | None]:
+        return [self._verdict(table.numbers["value"][row]) for row in table.asked]
+
+    def _verdict(self, number: float) -> Verdict:
         given: dict[str, Any] = {
             "none": lambda: None,
             "true": lambda: True,
@@ -138,7 +142,7 @@ class Judge(Gate[SpoilerParams]):
                 limit=float("nan"),
             ),
         }
-        if number.value == 1:
+        if number == 1:
             found: Verdict = given[self.params.how]()
             return found
         return Verdict(accepted=True, rule="all")
@@ -311,7 +315,15 @@ def test_a_verdict_may_hold_numpy_scalars(tmp_path: Path) -> None:
 
 def test_a_gate_that_leaves_the_interpreter_leaves_the_service_alone() -> None:
     judge = Judge(SpoilerParams(how="exit"))
-    failure = guard(lambda: judge.decide(number=Number(value=1)))
+    rows = np.array([0])
+    table = Table(
+        numbers={"value": np.array([1.0])},
+        words={},
+        rank=rows,
+        standing=np.array([-1], np.int8),
+        asked=rows,
+    )
+    failure = guard(lambda: judge.judge(table))
     assert getattr(failure, "fault", None) is Fault.LOST
 
 

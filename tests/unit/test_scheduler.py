@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from icestream.domain.errors import InternalError
+from icestream.domain.verdict import Verdict
 from icestream.streaming import events as ev
 from icestream.streaming.execution import Fault
 from icestream.streaming.scheduler import Scheduler
@@ -226,7 +227,7 @@ class TestStates:
         flight = desk.start()
         assert flight is not None
         desk.fail(flight, Fault.LOST)
-        desk.configure("limit", 2)
+        desk.send(ev.Judged("limit", {}, ("a",)))
         assert desk.state(side, "a") is State.STALE
         desk.decide("limit", "a")
         assert desk.start() is None
@@ -298,7 +299,7 @@ class TestStates:
         desk.decide("limit", "a")
         flight = desk.start()
         assert flight is not None
-        desk.configure("limit", 2)
+        desk.send(ev.Judged("limit", {}, ("a",)))
         assert desk.state(flight.run, "a") is State.WAITING
         desk.decide("limit", "a")
         assert desk.state(flight.run, "a") is State.RUNNING
@@ -505,6 +506,41 @@ class TestParameters:
 
 
 class TestGates:
+    def test_other_rules_change_sides_without_a_detour(self) -> None:
+        desk = gated()
+        desk.arrive("movies", "a")
+        desk.drive()
+        (side,) = (n for n in ("pick", "junk") if desk.state(n, "a") is State.DONE)
+        (other,) = {"pick", "junk"} - {side}
+        content = desk.task("limit", "a").content
+        verdict = Verdict(accepted=side == "junk", rule="new", value=1, limit=2)
+        desk.send(ev.Judged("limit", {"a": (content, verdict)}))
+        assert desk.task("limit", "a").verdict == verdict
+        assert desk.state(side, "a") is State.SKIPPED
+        assert desk.state(other, "a") is State.READY
+
+    def test_a_verdict_on_what_has_changed_since_does_not_count(self) -> None:
+        desk = gated()
+        desk.arrive("movies", "a")
+        desk.drive()
+        before = desk.task("limit", "a")
+        verdict = Verdict(accepted=True, rule="new")
+        desk.send(ev.Judged("limit", {"a": ("another", verdict)}))
+        assert desk.task("limit", "a") == before
+        assert desk.send(ev.Judged("limit", {"b": ("c", verdict)}, ("b",))) == []
+
+    def test_a_field_that_a_gate_reads_and_that_comes_late_asks_it_again(self) -> None:
+        desk = desk_of(
+            source("movies"),
+            gate("limit", "movie", reads=("tilt",), movie="movies.out"),
+        )
+        desk.arrive("movies", "a", tilt=None)
+        desk.drive()
+        desk.arrive("movies", "a", tilt=None, unread=3)
+        assert desk.state("limit", "a") is State.DONE
+        desk.arrive("movies", "a", tilt=30.0)
+        assert desk.scheduler.undecided() == [("limit", "a")]
+
     def test_decides_and_passes_its_item_on_unchanged(self) -> None:
         desk = gated()
         desk.arrive("movies", "a")

@@ -35,6 +35,7 @@ from scheduling import gate, per_item, source
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from icestream.domain.table import Table
     from icestream.domain.verdict import Verdict
 
 
@@ -88,7 +89,7 @@ class LimitFit(Gate[Params]):
     }
     passes = "film"
 
-    def decide(self, *args: Any, **inputs: Any) -> Verdict:
+    def judge(self, table: Table) -> list[Verdict | None]:
         raise NotImplementedError
 
 

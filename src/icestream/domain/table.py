@@ -22,9 +22,10 @@ class Table:
     ----------
     numbers
         ``(row,)`` each, by the name of the field that holds it; a boolean is 0 or 1,
-        NaN is a missing value. A name whose input is not connected has no column.
+        NaN is a missing value. A name whose input is not connected has no column; a
+        name that an input before has is ``input.name``.
     words
-        ``(row,)`` of texts, by field; empty where missing.
+        ``(row,)`` of texts, by acquisition field; empty where it has none.
     rank
         ``(row,)`` how many exposures of the same setup arrived before this one.
     standing
@@ -36,7 +37,7 @@ class Table:
     """
 
     numbers: Mapping[str, NDArray[np.float64]]
-    words: Mapping[str, NDArray[np.str_]]
+    words: Mapping[str, NDArray[np.object_]]
     rank: NDArray[np.int64]
     standing: NDArray[np.int8]
     asked: NDArray[np.intp]

@@ -9,6 +9,8 @@ from icestream.domain.errors import InternalError
 
 __all__ = ["Verdict"]
 
+_INF = math.inf
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -45,12 +47,17 @@ class Verdict:
                 hint="It needs True or False, and the name of the rule that decided.",
             )
         # A column's value (a NumPy scalar) becomes a plain one that can be stored.
-        object.__setattr__(self, "accepted", bool(self.accepted))
+        if type(self.accepted) is not bool:
+            object.__setattr__(self, "accepted", bool(self.accepted))
         for name in ("value", "limit"):
             number = getattr(self, name)
-            if number is not None:
+            if number is not None and (
+                type(number) is not float or not -_INF < number < _INF
+            ):
                 number = float(number) if math.isfinite(number) else None
                 object.__setattr__(self, name, number)
         for name in ("rule", "reason"):
-            text = str(getattr(self, name)).encode("utf-8", "backslashreplace").decode()
-            object.__setattr__(self, name, text)
+            text = getattr(self, name)
+            if not (type(text) is str and text.isascii()):
+                text = str(text).encode("utf-8", "backslashreplace").decode()
+                object.__setattr__(self, name, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -11,6 +12,8 @@ from icestream.streaming.protocol import Gate, Input, Params
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from icestream.domain.table import Table
 
 __all__ = ["CtfLimits", "CtfLimitsParams"]
 
@@ -46,12 +49,15 @@ class CtfLimits(Gate[CtfLimitsParams]):
     inputs: ClassVar = {"ctf": Input(kind=Ctf)}
     passes: ClassVar = "ctf"
 
-    def decide(self, *, ctf: Ctf) -> Verdict:
-        """Return the first rule that is broken, or that all hold."""
-        for rule, value, low, high in self._rules(ctf):
+    def judge(self, table: Table) -> list[Verdict | None]:
+        """Return the first rule that is broken, or that all hold, of each row."""
+        return [self._verdict(table, row) for row in table.asked]
+
+    def _verdict(self, table: Table, row: int) -> Verdict:
+        for rule, value, low, high in self._rules(table, row):
             if low is None and high is None:
                 continue
-            if value is None:
+            if math.isnan(value):
                 return Verdict(accepted=False, rule=rule, reason="missing")
             if low is not None and value < low:
                 return Verdict(
@@ -68,25 +74,24 @@ class CtfLimits(Gate[CtfLimitsParams]):
         return Verdict(accepted=True, rule="all")
 
     def _rules(
-        self, ctf: Ctf
-    ) -> Iterator[tuple[str, float | None, float | None, float | None]]:
+        self, table: Table, row: int
+    ) -> Iterator[tuple[str, float, float | None, float | None]]:
         limits = self.params
+        u, v, resolution, score = (
+            float(table.numbers[name][row])
+            for name in (
+                "defocus_u_angst",
+                "defocus_v_angst",
+                "resolution_angst",
+                "score",
+            )
+        )
         yield (
             "defocus_angst",
-            ctf.defocus_angst,
+            (u + v) / 2,
             limits.defocus_min_angst,
             limits.defocus_max_angst,
         )
-        yield (
-            "astigmatism_angst",
-            ctf.astigmatism_angst,
-            None,
-            limits.astigmatism_max_angst,
-        )
-        yield (
-            "resolution_angst",
-            ctf.resolution_angst,
-            None,
-            limits.resolution_max_angst,
-        )
-        yield "score", ctf.score, limits.score_min, None
+        yield "astigmatism_angst", u - v, None, limits.astigmatism_max_angst
+        yield "resolution_angst", resolution, None, limits.resolution_max_angst
+        yield "score", score, limits.score_min, None

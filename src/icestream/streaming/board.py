@@ -115,13 +115,13 @@ class Board:
         return {name: self.look(ports, key) for name, ports in inputs.items()}
 
     def content(self, spec: RunSpec, key: str, looks: Mapping[str, Look]) -> str:
-        """Hash what decides a task's result; a gate's inputs only."""
+        """Hash what decides a task's result; of a gate without its parameters."""
         found = [[n, one if isinstance(one, str) else None] for n, one in looks.items()]
-        if spec.shape is Shape.GATE:
-            return _hash(found)
         exposure = self.exposures.get(key)
         fields = {} if exposure is None else exposure.acquisition
         read = [[name, fields.get(name)] for name in spec.reads]
+        if spec.shape is Shape.GATE:
+            return _hash([read, found])
         return _hash([self.runs[spec.name].identity, read, found])
 
     def is_paused(self, run: str) -> bool:
@@ -190,9 +190,10 @@ class Board:
 
 def first_absent(spec: RunSpec, looks: Mapping[str, Look]) -> str | None:
     """Say why a key lacks an input that it needs; ``None`` where it has them all."""
-    for name, one in looks.items():
-        if name in spec.required and isinstance(one, Absent):
-            return one.reason
+    for names in spec.needed():
+        absent = [one for n in names if isinstance(one := looks[n], Absent)]
+        if len(absent) == len(names):
+            return "; ".join(dict.fromkeys(one.reason for one in absent))
     return None
 
 

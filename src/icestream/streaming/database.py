@@ -11,10 +11,21 @@ from icestream.domain.errors import DiskFull, LedgerUnusable, SessionError
 from icestream.streaming.filesystem import file_system_of, is_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["check_place", "connect", "connect_to_read", "in_our_words", "inode_of"]
+__all__ = [
+    "check_place",
+    "connect",
+    "connect_to_read",
+    "in_our_words",
+    "inode_of",
+    "write_rows",
+]
+
+_MANY = 100
+_AS_THEY_ARE = (sa.String, sa.Integer, sa.Float, sa.LargeBinary, sa.Boolean)
+"""Types whose values any driver takes as they are."""
 
 
 def connect(
@@ -73,6 +84,26 @@ def check_place(path: Path, inode: tuple[int, int] | None) -> None:
             f"The ledger {path} was removed or replaced while in use.",
             hint="Bring it back, then start again; what stands in it counts.",
         )
+
+
+def write_rows(
+    connection: sa.Connection,
+    statement: sa.Insert,
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Execute an insert for each of some rows, which have the same columns.
+
+    Very many plain ones go to the driver directly: SQLAlchemy takes longer to look at
+    each row than the database to write it.
+    """
+    plain = all(isinstance(one.type, _AS_THEY_ARE) for one in statement.table.columns)
+    if len(rows) < _MANY or not plain:
+        connection.execute(statement, rows)
+        return
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    names = compiled.positiontup
+    values = rows if names is None else [tuple(map(r.get, names)) for r in rows]
+    connection.exec_driver_sql(str(compiled), values)
 
 
 def in_our_words(path: Path, error: sa.exc.DBAPIError) -> SessionError | None:

@@ -23,6 +23,7 @@ __all__ = [
     "Decided",
     "Event",
     "Failed",
+    "Judged",
     "Overridden",
     "Paused",
     "Recovered",
@@ -41,12 +42,13 @@ __all__ = [
 class Configured:
     """A run has these parameters from now on; ``identity`` is their hash.
 
-    Per-item results made with others are made anew; a gate decides anew; an aggregate
-    starts from the beginning.
+    Per-item results made with others are made anew; an aggregate starts from the
+    beginning; of a gate, `Judged` follows. ``is_rewired``: something else may feed it.
     """
 
     run: str
     identity: str
+    is_rewired: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,19 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A gate whose rules have changed has looked at all its keys again.
+
+    ``verdicts`` by key, with the content key that they are about: only those that are
+    others now. ``again``: keys that it could not judge, and shall be asked for again.
+    """
+
+    run: str
+    verdicts: Mapping[str, tuple[str, Verdict]]
+    again: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Overridden:
     """A person accepts or rejects a key at a gate; ``None`` undoes it."""
 
@@ -173,6 +188,7 @@ Event: TypeAlias = (
     | Succeeded
     | Failed
     | Decided
+    | Judged
     | Overridden
     | Updated
     | Retried
@@ -192,6 +208,7 @@ _KINDS: Mapping[str, type[Any]] = {
         Succeeded,
         Failed,
         Decided,
+        Judged,
         Overridden,
         Updated,
         Retried,
@@ -203,9 +220,19 @@ _KINDS: Mapping[str, type[Any]] = {
 }
 
 
+_VERDICT = tuple(one.name for one in fields(Verdict))
+
+
 def dump_event(event: Event) -> tuple[str, str | None, str | None, str]:
     """Return kind, run, key, and the other fields as JSON."""
-    values = asdict(event) if isinstance(event, Decided) else _shallow(event)
+    values = _shallow(event)
+    if isinstance(event, Decided):
+        values["verdict"] = asdict(event.verdict)
+    if isinstance(event, Judged):
+        values["verdicts"] = {
+            key: [content, *(getattr(verdict, name) for name in _VERDICT)]
+            for key, (content, verdict) in event.verdicts.items()
+        }
     run, key = values.pop("run", None), values.pop("key", None)
     return type(event).__name__.lower(), run, key, json.dumps(values)
 
@@ -217,6 +244,12 @@ def load_event(kind: str, run: str | None, key: str | None, body: str) -> Event:
     values |= {n: v for n, v in (("run", run), ("key", key)) if n in names}
     if "verdict" in values:
         values["verdict"] = Verdict(**values["verdict"])
+    if "verdicts" in values:
+        values["again"] = tuple(values["again"])
+        values["verdicts"] = {
+            name: (content, Verdict(**dict(zip(_VERDICT, verdict, strict=True))))
+            for name, (content, *verdict) in values["verdicts"].items()
+        }
     if "fault" in values:
         values["fault"] = Fault(values["fault"])
     return _KINDS[kind](**values)  # type: ignore[no-any-return]

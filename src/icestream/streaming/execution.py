@@ -278,12 +278,19 @@ def _run(envelope: Envelope, products: list[Product]) -> Mapping[str, Record]:
 def _run_per_item(
     protocol: PerItem[Any], envelope: Envelope, products: list[Product]
 ) -> Mapping[str, Record]:
-    inputs = {
-        name: one
-        if isinstance(one, Missing)
-        else decode(one, protocol.inputs[name].kind)
-        for name, one in envelope.inputs.items()
+    inputs: dict[str, Any] = {
+        name: {} for name, declared in protocol.inputs.items() if declared.many
     }
+    for name, one in envelope.inputs.items():
+        of, _, label = name.partition(".")
+        kind = protocol.inputs[of].kind
+        item = one if isinstance(one, Missing) else decode(one, kind)
+        if label:
+            inputs[of][label] = item
+        else:
+            inputs[of] = item
+    for name in protocol.inputs:
+        inputs.setdefault(name, Missing("is not connected"))
     items = protocol.process(_context(envelope, products), **inputs)
     if set(items) != set(protocol.outputs):
         raise InternalError(

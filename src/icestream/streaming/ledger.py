@@ -14,7 +14,13 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from icestream.domain.errors import InternalError, LedgerUnusable
 from icestream.streaming import schema
-from icestream.streaming.database import check_place, connect, in_our_words, inode_of
+from icestream.streaming.database import (
+    check_place,
+    connect,
+    in_our_words,
+    inode_of,
+    write_rows,
+)
 from icestream.streaming.events import dump_event, load_event
 from icestream.streaming.filesystem import file_system_of
 from icestream.streaming.protocol import Keep
@@ -342,7 +348,7 @@ class Transaction:
             if "time" in table.columns:
                 for row in rows:
                     row["time"] = now
-            self._connection.execute(table.insert(), rows)
+            write_rows(self._connection, table.insert(), rows)
         for table, keyed in self._keyed.items():
             statement = upsert(table)
             others: dict[str, Any] = {
@@ -355,7 +361,7 @@ class Transaction:
             statement = statement.on_conflict_do_update(
                 index_elements=list(table.primary_key), set_=others
             )
-            self._connection.execute(statement, list(keyed.values()))
+            write_rows(self._connection, statement, list(keyed.values()))
         self._rows.clear()
         self._keyed.clear()
 
@@ -369,6 +375,19 @@ class Transaction:
             for row in self._connection.execute(query):
                 record = Record(scalars=row.scalars, block=row.block)
                 found[row.id] = self._records[row.id] = record
+        return found
+
+    def scalars(self, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the scalars of stored results by item id, without their columns."""
+        found = {n: self._records[n].scalars for n in names if n in self._records}
+        lacking = [n for n in names if n not in found]
+        columns = schema.item.c
+        for start in range(0, len(lacking), _AT_ONCE):
+            some = lacking[start : start + _AT_ONCE]
+            query = sa.select(columns.id, columns.scalars).where(columns.id.in_(some))
+            found.update(
+                (row.id, row.scalars) for row in self._connection.execute(query)
+            )
         return found
 
     def record(self, name: str) -> Record:

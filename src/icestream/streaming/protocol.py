@@ -5,7 +5,7 @@ shape          the author writes                     who runs it
 ============== ===================================== ==================
 ``Source``     ``poll``: what appeared               session service
 ``PerItem``    ``process``: one key at a time        a slot
-``Gate``       ``decide``: accepted or rejected      session service
+``Gate``       ``judge``: accepted or rejected       session service
 ``Aggregate``  ``update`` and ``snapshot``           a slot
 ============== ===================================== ==================
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from icestream.domain.table import Table
     from icestream.domain.verdict import Verdict
 
 __all__ = [
@@ -67,10 +68,16 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """A named input: the kind of its items, and whether a key needs it."""
+    """A named input: the kind of its items, and whether a key needs it.
+
+    Of ``many`` outputs may each give one item for a key: they come as a mapping by the
+    name of the run that made them, in the order in which they are connected. A key
+    needs at least one of them, where it is required.
+    """
 
     kind: type
     required: bool = True
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,13 +309,22 @@ class PerItem(Protocol[P]):
 
 
 class Gate(Protocol[P]):
-    """Lets items pass to ``accepted`` or ``rejected``, unchanged, with a verdict."""
+    """Lets items pass to ``accepted`` or ``rejected``, unchanged, with a verdict.
+
+    It has no state: what it knows are the numbers of all its keys, and the verdicts
+    that stand. It is asked for new keys, and for all of them where its parameters have
+    changed. A verdict is stored and not derived again.
+    """
 
     passes: ClassVar[str]
 
     @abstractmethod
-    def decide(self, *args: Any, **inputs: Any) -> Verdict:
-        """Return a `Verdict` for the inputs of one key."""
+    def judge(self, table: Table) -> Sequence[Verdict | None]:
+        """Return a verdict for each row that is asked for, in that order.
+
+        ``None`` holds a row back: it is asked for again when there are other rows, or
+        when the table is complete. Then no row may be held.
+        """
 
 
 class Aggregate(Protocol[P], Generic[P, S]):

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from icestream.domain.errors import InternalError
 from icestream.domain.verdict import Verdict
 from icestream.streaming import events as ev
-from icestream.streaming.board import Absent
-from icestream.streaming.execution import Failure, Fault, TaskId, guard
-from icestream.streaming.protocol import Gate, Missing
-from icestream.streaming.records import decode
+from icestream.streaming.execution import Failure, Fault, TaskId
+from icestream.streaming.gates import Gates
 from icestream.streaming.scheduler import Scheduler
 from icestream.streaming.state import StoreTask
 from icestream.streaming.tasks import State
 from icestream.streaming.workflow import Shape, item_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from icestream.streaming.ledger import Transaction
     from icestream.streaming.plan import Plan, Run
 
@@ -75,7 +74,8 @@ class Recorder:
         self.plan = plan
         self.scheduler = Scheduler(plan.workflow)
         self._limits = limits
-        self._gates: dict[str, Gate[Any]] = {}
+        self._gates = Gates(plan, self.scheduler.board)
+        self._changed: list[str] = []
         self._fresh: list[tuple[str, str]] = []
 
     def apply(self, transaction: Transaction, event: ev.Event) -> None:
@@ -89,12 +89,15 @@ class Recorder:
 
     def settle(self, transaction: Transaction) -> None:
         """Answer what needs no slot: verdicts, and results that are already stored."""
+        for run in dict.fromkeys(self._changed):
+            self._judge_again(transaction, run)
+        self._changed.clear()
         while True:
             self._reuse(transaction)
-            undecided = self.scheduler.undecided()
-            for run, key in undecided:
-                self._decide(transaction, run, key)
-            if not undecided and not self._fresh:
+            news = self._gates.news(self.scheduler.undecided())
+            for run, keys in news.items():
+                self._decide(transaction, run, keys)
+            if not news and not self._fresh:
                 return
 
     def _reuse(self, transaction: Transaction) -> None:
@@ -112,35 +115,34 @@ class Recorder:
             if stored.issuperset(names):
                 self.apply(transaction, ev.Succeeded(run, key, content, 0))
 
-    def _decide(self, transaction: Transaction, run: str, key: str) -> None:
-        board = self.scheduler.board
-        task = board.tasks[run][key]
-        gate = self._gates.get(run)
-        if gate is None:
-            gate = self._gates[run] = self.plan.runs[run].make(Gate)
-        verdict = guard(lambda: self._verdict(transaction, gate, run, key))
-        if isinstance(verdict, Failure):
-            identity = TaskId(run, key, task.content, 0)
-            self.apply(transaction, self.failed(transaction, identity, verdict))
-        else:
-            self.apply(transaction, ev.Decided(run, key, task.content, verdict))
+    def _decide(self, transaction: Transaction, run: str, keys: Sequence[str]) -> None:
+        """Store what a gate says of keys that are new to it."""
+        tasks = self.scheduler.board.tasks[run]
+        contents = [tasks[key].content for key in keys]
+        answers = self._gates.ask(transaction, run, keys)
+        for key, content, one in zip(keys, contents, answers, strict=True):
+            if isinstance(one, Failure):
+                identity = TaskId(run, key, content, 0)
+                self.apply(transaction, self.failed(transaction, identity, one))
+            elif one is not None:
+                self.apply(transaction, ev.Decided(run, key, content, one))
 
-    def _verdict(
-        self, transaction: Transaction, gate: Gate[Any], run: str, key: str
-    ) -> Verdict:
-        looks = self.scheduler.board.look_all(run, key)
-        inputs = {
-            name: decode(transaction.record(look), gate.inputs[name].kind)
-            if isinstance(look, str)
-            else Missing(look.reason if isinstance(look, Absent) else "pending")
-            for name, look in looks.items()
-        }
-        verdict = gate.decide(**inputs)
-        if not isinstance(verdict, Verdict):
-            raise InternalError(
-                f"{gate.name} returned a {type(verdict).__name__} instead of a Verdict."
-            )
-        return verdict
+    def _judge_again(self, transaction: Transaction, run: str) -> None:
+        """Ask a gate with other rules for all its keys; store what is different."""
+        tasks = self.scheduler.board.tasks[run]
+        keys = [key for key, task in tasks.items() if task.state is State.DONE]
+        if not keys:
+            return
+        verdicts: dict[str, tuple[str, Verdict]] = {}
+        again = []
+        answers = self._gates.ask(transaction, run, keys)
+        for key, one in zip(keys, answers, strict=True):
+            if not isinstance(one, Verdict):
+                again.append(key)
+            elif one != tasks[key].verdict:
+                verdicts[key] = tasks[key].content, one
+        if verdicts or again:
+            self.apply(transaction, ev.Judged(run, verdicts, tuple(again)))
 
     def failed(
         self, transaction: Transaction, task: TaskId, failure: Failure
@@ -164,11 +166,20 @@ class Recorder:
             wait_s,
         )
 
-    def configure(self, transaction: Transaction, run: Run, *, identity: str) -> None:
+    def configure(
+        self,
+        transaction: Transaction,
+        run: Run,
+        *,
+        identity: str,
+        is_rewired: bool = False,
+    ) -> None:
         """Let a run have these parameters from now on."""
         name = run.spec.name
         self.plan.runs[name] = run
-        self._gates.pop(name, None)
+        self._gates.forget(name)
         if self.scheduler.board.runs[name].identity != identity:
             transaction.add_revision(run, identity=identity)
-            self.apply(transaction, ev.Configured(name, identity))
+            self.apply(transaction, ev.Configured(name, identity, is_rewired))
+            if run.spec.shape is Shape.GATE:
+                self._changed.append(name)

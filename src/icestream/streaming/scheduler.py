@@ -64,6 +64,7 @@ class Scheduler:
             ev.Succeeded: self._succeeded,
             ev.Failed: self._failed,
             ev.Decided: self._decided,
+            ev.Judged: self._judged,
             ev.Overridden: self._overridden,
             ev.Updated: self._updated,
             ev.Retried: self._retried,
@@ -121,9 +122,10 @@ class Scheduler:
         if shape is Shape.AGGREGATE:
             self._close_if_done(event.run)
         for key in () if shape is Shape.SOURCE else list(self.board.tasks[event.run]):
-            self._evaluate(event.run, key)
+            if shape is not Shape.GATE or event.is_rewired:
+                self._evaluate(event.run, key)
             if shape is Shape.GATE:
-                self._decide_again(event.run, key)
+                self._ask_again(event.run, key)
 
     def _arrived(self, event: ev.Arrived) -> None:
         known = self.board.exposures.get(event.key)
@@ -211,6 +213,19 @@ class Scheduler:
         if task is None:
             return
         self._settle_gate(event.run, event.key, replace(task, verdict=event.verdict))
+
+    def _judged(self, event: ev.Judged) -> None:
+        for key, (content, verdict) in event.verdicts.items():
+            task = self.board.tasks[event.run].get(key)
+            if not task or task.state is not State.DONE or task.content != content:
+                continue
+            judged = replace(task, verdict=verdict)
+            if judged.accepted == task.accepted:
+                self._set_task(event.run, key, judged)
+            else:
+                self._settle_gate(event.run, key, judged)
+        for key in event.again:
+            self._ask_again(event.run, key, though=State.DONE)
 
     def _overridden(self, event: ev.Overridden) -> None:
         task = self.board.tasks[event.run].get(event.key)
@@ -301,7 +316,8 @@ class Scheduler:
     def _evaluate_everywhere(self, key: str) -> None:
         """Acquisition fields of a key have changed: whoever reads them is stale."""
         for run, tasks in self.board.tasks.items():
-            if key in tasks and self.board.workflow.runs[run].shape is Shape.PER_ITEM:
+            shape = self.board.workflow.runs[run].shape
+            if key in tasks and shape in (Shape.PER_ITEM, Shape.GATE):
                 self._evaluate(run, key)
 
     def _with_content(self, run: str, key: str, task: Task, content: str) -> Task:
@@ -331,9 +347,12 @@ class Scheduler:
         done = replace(task, state=State.DONE, published=published, reason="")
         self._set_task(run, key, done)
 
-    def _decide_again(self, run: str, key: str) -> None:
-        task = self.board.tasks[run][key]
-        if task.state in (State.DONE, State.QUARANTINED):
+    def _ask_again(
+        self, run: str, key: str, *, though: State = State.QUARANTINED
+    ) -> None:
+        """Let a gate's key go again, though it is in this state."""
+        task = self.board.tasks[run].get(key)
+        if task is not None and task.state is though:
             ready = replace(task, state=State.READY, reason="", failures=0)
             self._set_task(run, key, ready)
             self._evaluate(run, key)

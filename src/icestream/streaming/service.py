@@ -244,13 +244,15 @@ class Service:
             known = transaction.revisions()
             for run in self.plan.runs.values():
                 last = known.get(run.spec.name)
-                # A raised protocol revision alone makes nothing stale.
-                same = last is not None and (last.params, last.wiring) == (
-                    dict(run.params),
-                    run.spec.wiring,
+                is_rewired = last is None or last.wiring != run.spec.wiring
+                identity = run.identity
+                if last is not None and not is_rewired:
+                    # A raised protocol revision alone makes nothing stale.
+                    same = last.params == dict(run.params)
+                    identity = last.identity if same else run.identity
+                self._recorder.configure(
+                    transaction, run, identity=identity, is_rewired=is_rewired
                 )
-                identity = last.identity if last is not None and same else run.identity
-                self._recorder.configure(transaction, run, identity=identity)
             self._recorder.apply(transaction, ev.Recovered())
             self._acquisitions.learn()
             for run in self.plan.runs.values():

@@ -23,7 +23,7 @@ from icestream.streaming.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 __all__ = [
     "ACCEPTED",
@@ -32,6 +32,7 @@ __all__ = [
     "RunSpec",
     "Shape",
     "Workflow",
+    "declared_name",
     "identity",
     "item_id",
     "item_on",
@@ -74,6 +75,11 @@ def passed(side: str, item: str) -> str:
     return f"{side}:{item}"
 
 
+def declared_name(name: str) -> str:
+    """Return the input that a protocol declares, of one of its many."""
+    return name.partition(".")[0]
+
+
 def item_on(output: str, published: str, *, shape: Shape) -> str | None:
     """Return the id of the item that a task of this shape has published on an output.
 
@@ -89,13 +95,16 @@ def item_on(output: str, published: str, *, shape: Shape) -> str | None:
 class RunSpec:
     """One run: a protocol's static description and where its inputs come from.
 
-    An input may be fed by several ports; each key comes from one of them.
+    An input may be fed by several ports; each key comes from one of them. One that
+    takes ``many`` stands here as several, ``estimate.ctf`` and ``estimate.second``,
+    with a port each.
     """
 
     name: str
     shape: Shape
     inputs: Mapping[str, tuple[Port, ...]] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
+    many: frozenset[str] = frozenset()
     outputs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     passes: str | None = None
@@ -135,11 +144,13 @@ class RunSpec:
                 f"Gate {protocol.name} must pass one of its required inputs, not "
                 f"{passes!r}."
             )
+        many = frozenset(n for n, one in protocol.inputs.items() if one.many)
         return cls(
             name=name,
             shape=shape,
-            inputs=given,
+            inputs=_one_by_one(given, many),
             required=required,
+            many=many,
             outputs=(ACCEPTED, REJECTED)
             if shape is Shape.GATE
             else tuple(protocol.outputs),
@@ -157,6 +168,14 @@ class RunSpec:
     def ports(self) -> Iterable[Port]:
         """All ports that feed this run."""
         return (port for ports in self.inputs.values() for port in ports)
+
+    def needed(self) -> Iterable[list[str]]:
+        """Yield groups of inputs; of each a key needs at least one."""
+        for name in sorted(self.required):
+            if name in self.many:
+                yield [one for one in self.inputs if declared_name(one) == name]
+            else:
+                yield [name]
 
 
 class Workflow:
@@ -226,7 +245,7 @@ class Workflow:
                             f"Run {spec.name!r} reads {port}: snapshots of an "
                             "aggregate belong to no exposure and feed no run."
                         )
-                    have, want = self.kind(port), declared[name].kind
+                    have, want = self.kind(port), declared[declared_name(name)].kind
                     if not issubclass(have, want):
                         raise BadSettings(
                             f"Run {spec.name!r}: input {name!r} takes {want.__name__}, "
@@ -263,6 +282,22 @@ def _shape(protocol: type[Protocol[Any]]) -> Shape:
         if issubclass(protocol, kind):
             return shape
     raise BadSettings(f"{protocol.__name__} is none of the four shapes of protocol.")
+
+
+def _one_by_one(
+    inputs: Mapping[str, tuple[Port, ...]], many: Collection[str]
+) -> dict[str, tuple[Port, ...]]:
+    """Make an input of its own of each port that feeds one of many."""
+    found: dict[str, tuple[Port, ...]] = {}
+    for name, ports in inputs.items():
+        if name not in many:
+            found[name] = ports
+            continue
+        runs = [port.run for port in ports]
+        for port in ports:
+            label = port.run if runs.count(port.run) == 1 else str(port)
+            found[f"{name}.{label}"] = (port,)
+    return found
 
 
 def _aggregates_by_port(specs: Iterable[RunSpec]) -> Mapping[Port, tuple[str, ...]]:
