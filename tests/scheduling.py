@@ -79,17 +79,24 @@ def per_item(
     name: str,
     *,
     optional: Collection[str] = (),
+    many: Collection[str] = (),
     reads: tuple[str, ...] = (),
     gpus: int = 0,
     threads: int = 1,
     **inputs: str,
 ) -> RunSpec:
     """Describe a run; an input is ``"run.output"``, or several with spaces between."""
+    ports: dict[str, tuple[Port, ...]] = {}
+    for of, some in _ports(inputs).items():
+        ports |= (
+            {f"{of}.{one.run}": (one,) for one in some} if of in many else {of: some}
+        )
     return RunSpec(
         name=name,
         shape=Shape.PER_ITEM,
-        inputs=_ports(inputs),
+        inputs=ports,
         required=frozenset(inputs) - set(optional),
+        many=frozenset(many),
         outputs=("out",),
         reads=reads,
         resources=Resources(gpus=gpus, threads=threads),
@@ -129,7 +136,15 @@ def session_workflow() -> Workflow:
             source("imports"),
             per_item("motion", movie="movies.out imports.out", gpus=1),
             per_item("ctf", micrograph="motion.out", reads=("voltage",)),
-            gate("limit", "micrograph", micrograph="motion.out", ctf="ctf.out"),
+            per_item("again", micrograph="motion.out", reads=("tilt",)),
+            per_item("agree", many=("fit",), fit="ctf.out again.out mask.out"),
+            gate(
+                "limit",
+                "micrograph",
+                reads=("tilt",),
+                micrograph="motion.out",
+                fit="agree.out",
+            ),
             per_item("pick", micrograph="limit.accepted"),
             per_item("junk", micrograph="limit.rejected"),
             per_item("mask", movie="imports.out", reads=("tilt",)),
@@ -352,7 +367,9 @@ class Desk:
 
     def verdict(self, run: str, key: str) -> Verdict:
         """What a gate says of a key by its rules of today."""
-        accepted = _verdict(self.identities[run], self.inputs(run, key))
+        fields = self.acquisition[key]
+        read = tuple(fields.get(name) for name in self.workflow.runs[run].reads)
+        accepted = _verdict(self.identities[run], read, self.inputs(run, key))
         return Verdict(accepted=accepted, rule="parity")
 
     def inputs(self, run: str, key: str) -> dict[str, Value | None]:
@@ -525,9 +542,9 @@ class Desk:
             self.drive(bad)
 
 
-def _verdict(identity: str, inputs: Mapping[str, Value | None]) -> bool:
+def _verdict(identity: str, read: Value, inputs: Mapping[str, Value | None]) -> bool:
     number = int(identity.rpartition("#")[2])
-    return (zlib.crc32(repr(sorted(inputs.items())).encode()) + number) % 2 == 0
+    return (zlib.crc32(repr((read, sorted(inputs.items()))).encode()) + number) % 2 == 0
 
 
 def _made(
@@ -689,20 +706,22 @@ def _outputs(
         name: next((found[one, key] for one in ports if (one, key) in found), None)
         for name, ports in spec.inputs.items()
     }
-    if spec.shape is Shape.AGGREGATE or any(inputs[n] is None for n in spec.required):
+    if spec.shape is Shape.AGGREGATE or any(
+        all(inputs[one] is None for one in names) for names in spec.needed()
+    ):
         return {}
     task = desk.task(spec.name, key)
     if task.state is State.QUARANTINED:
         assert (spec.name, key, task.content) in desk.failed
         return {}
     identity = desk.identities[spec.name]
+    fields = desk.acquisition[key]
+    read = tuple(fields.get(name) for name in spec.reads)
     if spec.shape is Shape.GATE:
         by_hand = desk.overrides.get((spec.name, key))
-        accepted = _verdict(identity, inputs) if by_hand is None else by_hand
+        accepted = _verdict(identity, read, inputs) if by_hand is None else by_hand
         passed = inputs[spec.passes or ""]
         assert passed is not None
         return {ACCEPTED if accepted else REJECTED: passed}
-    fields = desk.acquisition[key]
-    read = tuple(fields.get(name) for name in spec.reads)
     value = _made(spec.name, identity, read, inputs)
     return {output: (*value, output) for output in spec.outputs}
