@@ -22,7 +22,7 @@ from icestream.streaming.records import decode
 from icestream.streaming.tasks import TERMINAL, State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, MutableMapping, Sequence
+    from collections.abc import Mapping, MutableMapping, Sequence
 
     from icestream.report.roles import Roles
     from icestream.report.tables import Tables
@@ -97,7 +97,7 @@ def _exposure(key: str, tables: Tables, pace: Pace) -> ExposureResult:
     states = tables.states.get(key, {})
     gate = _deciding_gate(tables, key)
     decided = tables.decisions[gate][key] if gate else None
-    standing = _standing(states.values(), tables.roles, decided)
+    standing = _standing(states, tables.roles, decided)
     micrograph = tables.micrographs.get(key)
     group = tables.optics.of_key.get(key)
     setup = micrograph.setup if micrograph else ""
@@ -138,11 +138,12 @@ def _deciding_gate(tables: Tables, key: str) -> str | None:
 
 
 def _standing(
-    states: Collection[State], roles: Roles, decided: Decision | None
+    states: Mapping[str, State], roles: Roles, decided: Decision | None
 ) -> Standing:
-    if not TERMINAL.issuperset(states):
+    if not TERMINAL.issuperset(states.values()):
         return Standing.IN_PROGRESS
-    if State.QUARANTINED in states:
+    failed = {run for run, one in states.items() if one is State.QUARANTINED}
+    if failed - roles.spare or (failed and decided is None):
         return Standing.FAILED
     if decided is not None:
         return Standing.ACCEPTED if decided.accepted else Standing.REJECTED

@@ -27,6 +27,8 @@ class Roles:
         Names of runs, upstream first.
     micrograph, motion, ctf, coordinates, particles
         Where each kind comes from; ``None`` where no run makes it.
+    spare
+        Runs that others can do without: where they fail, the exposure has not failed.
     """
 
     sources: tuple[str, ...]
@@ -38,6 +40,7 @@ class Roles:
     ctf: Port | None
     coordinates: Port | None
     particles: Port | None
+    spare: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, plan: Plan) -> Roles:
@@ -52,11 +55,24 @@ class Roles:
             ctf=_maker(plan, Ctf),
             coordinates=_maker(plan, Coordinates),
             particles=_maker(plan, Particles),
+            spare=_spare(plan),
         )
 
 
 def _named(plan: Plan, shape: Shape) -> tuple[str, ...]:
     return tuple(n for n, one in plan.workflow.runs.items() if one.shape is shape)
+
+
+def _spare(plan: Plan) -> frozenset[str]:
+    """Find the runs that feed others, but none that needs just them."""
+    used: set[str] = set()
+    needed: set[str] = set()
+    for spec in plan.workflow.runs.values():
+        used |= {port.run for port in spec.ports()}
+        for names in spec.needed():
+            if len(names) == 1:
+                needed |= {port.run for port in spec.inputs[names[0]]}
+    return frozenset(used - needed)
 
 
 def _maker(plan: Plan, kind: type) -> Port | None:
