@@ -4,6 +4,7 @@ from icestream.engines.ctf.fit import (
     CtfFit,
     CtfSearch,
     estimate_ctf,
+    estimate_ctf_of_blocks,
     estimate_ctf_of_spectrum,
 )
 from icestream.engines.ctf.model import (
@@ -22,6 +23,7 @@ __all__ = [
     "contrast_transfer",
     "defocus_slope",
     "estimate_ctf",
+    "estimate_ctf_of_blocks",
     "estimate_ctf_of_spectrum",
     "power_spectra",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _ICE_RING_ANGST = (3.5, 4.1)
+_CELLS = 36  # of 5 degrees, on half a turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +63,22 @@ class Optics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """Pixels between two resolutions, one of each Friedel pair, in float64.
+    """Points between two resolutions, one of each Friedel pair, in float64.
 
     Parameters
     ----------
     index
         ``(pixel,)``, position in the flattened half spectrum.
     g2, along, across
-        ``(pixel,)``: ``g^2``, ``gx^2 - gy^2`` and ``2 gx gy``, 1/Å^2.
+        ``(point,)``: ``g^2``, ``gx^2 - gy^2`` and ``2 gx gy``, 1/Å^2.
     g_low, g_high
         Limits of the band, 1/Å.
     g_step
         Width of a spectrum pixel, 1/Å.
+    cell
+        ``(pixel,)``, the point that a pixel belongs to; ``None`` where each is one.
+    weight
+        ``(point,)``, pixels of a point.
     """
 
     index: Tensor
@@ -83,32 +88,51 @@ class Band:
     g_low: float
     g_high: float
     g_step: float
+    weight: Tensor
+    cell: Tensor | None = None
 
     @property
     def g(self) -> Tensor:
-        """``(pixel,)``, spatial frequency, 1/Å."""
+        """``(point,)``, spatial frequency, 1/Å."""
         return self.g2.sqrt()
 
     @property
     def azimuth_rad(self) -> Tensor:
-        """``(pixel,)``, twice the angle from +x towards +y, in [-pi, pi]."""
+        """``(point,)``, twice the angle from +x towards +y, in [-pi, pi]."""
         return torch.atan2(self.across, self.along)
 
-    def below(self, g_high: float) -> Tensor:
-        """Mark the pixels below a frequency."""
-        return self.g2 < g_high**2
+    def gathered(self) -> Band:
+        """Put neighbouring pixels together: half a pixel wide, 5 degrees long.
 
-    def part(self, mask: Tensor, *, g_high: float) -> Band:
-        """Keep the marked pixels, with a new upper limit."""
-        return Band(
-            index=self.index[mask],
-            g2=self.g2[mask],
-            along=self.along[mask],
-            across=self.across[mask],
-            g_low=self.g_low,
-            g_high=g_high,
-            g_step=self.g_step,
+        A point lies at the mean of its pixels, so nothing is lost but the bend of the
+        model within it.
+        """
+        ring = (2 * (self.g - self.g_low) / self.g_step).long()
+        turn = (self.azimuth_rad + math.pi) * (_CELLS / (2 * math.pi))
+        place = ring * _CELLS + turn.long().clamp(0, _CELLS - 1)
+        _, cell, count = torch.unique(place, return_inverse=True, return_counts=True)
+        points = replace(self, weight=count.to(self.g2), cell=cell)
+        return replace(
+            points,
+            g2=points.at_points(self.g2),
+            along=points.at_points(self.along),
+            across=points.at_points(self.across),
         )
+
+    def at_points(self, values: Tensor) -> Tensor:
+        """Average values of pixels, ``(*batch, pixel)`` to ``(*batch, point)``."""
+        if self.cell is None:
+            return values
+        total = values.new_zeros(*values.shape[:-1], len(self.weight))
+        mean: Tensor = total.index_add_(-1, self.cell, values) / self.weight
+        return mean
+
+    def at_pixels(self, values: Tensor) -> Tensor:
+        """Repeat the values of points, ``(point,)`` to ``(pixel,)``."""
+        if self.cell is None:
+            return values
+        repeated: Tensor = values[self.cell]
+        return repeated
 
 
 def select_band(
@@ -158,6 +182,7 @@ def select_band(
         g_low=low,
         g_high=high,
         g_step=1 / (box * pixel_size_angst),
+        weight=torch.ones_like(x),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from icestream.domain.ctf import Ctf
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from icestream.engines.ctf.band import Band
-    from icestream.engines.ctf.refine import Fit, RingParameters
+    from icestream.engines.ctf.refine import Fit
+    from icestream.engines.ctf.spectrum import BlockSpectra
 
-__all__ = ["CtfFit", "CtfSearch", "estimate_ctf", "estimate_ctf_of_spectrum"]
+__all__ = [
+    "CtfFit",
+    "CtfSearch",
+    "estimate_ctf",
+    "estimate_ctf_of_blocks",
+    "estimate_ctf_of_spectrum",
+]
 
-_FIRST_PASS_ANGST = 6.0
 _MIN_BLOCKS = 4
 _OUTLIER_SIGMA = 4.0
-_PHASE_STEP_DEG = 15.0
 _MIN_SIGNIFICANCE = 9.0  # 200 images of white noise: 4.5 +- 1.0, at most 7.1
 _MAX_ANGLE_ERROR_DEG = 180 / math.sqrt(12)  # that of a random angle
 
@@ -167,7 +173,32 @@ def estimate_ctf(
     spectrum of tapered tiles; a dictionary over sectors of azimuth for the search; a
     joint least squares of background, envelope and defocus for the refinement.
     """
-    spectra = power_spectra(image, pixel_size_angst=pixel_size_angst, box_px=box_px)
+    return estimate_ctf_of_blocks(
+        power_spectra(image, pixel_size_angst=pixel_size_angst, box_px=box_px),
+        voltage_kv=voltage_kv,
+        spherical_aberration_mm=spherical_aberration_mm,
+        amplitude_contrast=amplitude_contrast,
+        search=search,
+    )
+
+
+def estimate_ctf_of_blocks(
+    spectra: BlockSpectra,
+    *,
+    voltage_kv: float,
+    spherical_aberration_mm: float,
+    amplitude_contrast: float,
+    search: CtfSearch | None = None,
+) -> CtfFit:
+    """Fit defocus and astigmatism to the power spectra of regions of a micrograph.
+
+    Parameters
+    ----------
+    spectra
+        Of its regions, wherever they come from.
+    voltage_kv, spherical_aberration_mm, amplitude_contrast, search
+        As for `estimate_ctf`, and so are result and errors.
+    """
     optics = Optics(
         voltage_kv=voltage_kv,
         spherical_aberration_mm=spherical_aberration_mm,
@@ -242,22 +273,17 @@ def _fit(
 ) -> CtfFit:
     """Search, refine, judge and describe."""
     band = _fit_band(power, pixel_size_angst=pixel_size_angst, search=search)
-    data = log_amplitude(power, band)
-    fits_phase = search.phase_shift_max_deg is not None
     model, fit = _refined(
-        data,
-        _search(data, band=band, optics=optics, search=search),
-        band=band,
-        optics=optics,
-        fits_phase=fits_phase,
+        log_amplitude(power, band), band=band, optics=optics, search=search
     )
     score = model.score(fit)
-    _require_rings(fit, score=score, search=search)
+    _require_rings(fit, score=score, count=len(band.index), search=search)
     covariance = sector_covariance(fit, band=band)
     if without_each is not None:
         by_region = jackknife_covariance(
             fit,
             without_each.flatten(-2)[:, band.index],
+            band=band,
             power=power.flatten()[band.index],
         )
         covariance = max(covariance, by_region, key=lambda c: float(c[:3, :3].trace()))
@@ -305,60 +331,35 @@ def _fit_band(power: Tensor, *, pixel_size_angst: float, search: CtfSearch) -> B
         resolution_angst=(low, high),
         skip_ice=True,
         device=power.device,
-    )
+    ).gathered()
 
 
-def _search(
-    data: Tensor, *, band: Band, optics: Optics, search: CtfSearch
-) -> RingParameters:
-    """Search the grid of defocus, astigmatism and phase shift."""
-    phases = [search.phase_shift_deg]
-    if search.phase_shift_max_deg is not None:
-        width = search.phase_shift_max_deg - search.phase_shift_deg
-        steps = max(1, math.ceil(width / _PHASE_STEP_DEG))
-        phases = [search.phase_shift_deg + width * i / steps for i in range(steps + 1)]
-    return search_defocus(
-        data,
+def _refined(
+    values: Tensor, *, band: Band, optics: Optics, search: CtfSearch
+) -> tuple[RingModel, Fit]:
+    """Search the grid, refine, clip outliers among ``(pixel,)`` values, refine."""
+    phase, end = search.phase_shift_deg, search.phase_shift_max_deg
+    starts = search_defocus(
+        band.at_points(values),
         band=band,
         optics=optics,
         defocus_angst=(search.defocus_min_angst, search.defocus_max_angst),
         astigmatism_angst=search.astigmatism_max_angst,
-        phase_shifts_deg=phases,
+        phase_shift_deg=(phase, phase if end is None else end),
     )
+    make = partial(RingModel.make, band=band, optics=optics, fits_phase=end is not None)
+    first = refine(make(values), starts)
+    model = band.at_pixels(first.model)
+    residual = values - model
+    limit = _OUTLIER_SIGMA * float(residual.square().mean().sqrt())
+    clipped = make(model + residual.clamp(-limit, limit))
+    return clipped, refine(clipped, [first.parameters])
 
 
-def _refined(
-    data: Tensor,
-    start: RingParameters,
-    *,
-    band: Band,
-    optics: Optics,
-    fits_phase: bool,
-) -> tuple[RingModel, Fit]:
-    """Refine at low resolution, clip outliers, refine in the whole band."""
-    parameters = start
-    g_first = 1 / _FIRST_PASS_ANGST
-    if band.g_high > g_first:
-        low = band.below(g_first)
-        part = RingModel.make(
-            data[low],
-            band=band.part(low, g_high=g_first),
-            optics=optics,
-            fits_phase=fits_phase,
-        )
-        parameters = refine(part, parameters).parameters
-    model = RingModel.make(data, band=band, optics=optics, fits_phase=fits_phase)
-    first = model.at(parameters)
-    limit = _OUTLIER_SIGMA * math.sqrt(first.cost / len(data))
-    clipped = data - first.residual + first.residual.clamp(-limit, limit)
-    model = replace(model, data=clipped)
-    return model, refine(model, parameters)
-
-
-def _require_rings(fit: Fit, *, score: float, search: CtfSearch) -> None:
+def _require_rings(fit: Fit, *, score: float, count: float, search: CtfSearch) -> None:
     """Raise where the rings could be noise."""
     p = fit.parameters
-    significance = score * math.sqrt(fit.residual.numel())
+    significance = score * math.sqrt(count)
     if significance < _MIN_SIGNIFICANCE:
         raise CtfNotFound(
             f"The best defocus ({p.mean_angst:.0f} Å) correlates with the spectrum at "

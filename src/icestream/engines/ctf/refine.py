@@ -18,6 +18,8 @@ from icestream.engines.ctf.band import band_position
 from icestream.engines.ctf.linear import solve_normal, spline_basis
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from icestream.engines.ctf.band import Band, Optics
@@ -27,6 +29,7 @@ __all__ = ["Fit", "RingModel", "RingParameters", "refine"]
 _BACKGROUND_SPLINES = 8
 _ENVELOPE_SPLINES = 5
 _MAX_STEPS = 25
+_FIRST_STEPS, _DEEP = 5, 2
 _CONVERGED_ANGST = 0.5
 
 
@@ -60,17 +63,18 @@ class Fit:
     parameters
         The point.
     model
-        ``(pixel,)``, log amplitude.
+        ``(point,)``, log amplitude.
     residual
-        ``(pixel,)``, data minus model.
+        ``(point,)``, data minus model, times the root of the weight; as all that
+        follows.
     linear
-        ``(spline, pixel)``, the rows of background and envelope.
+        ``(spline, point)``, the rows of background and envelope.
     slopes
-        ``(parameter, pixel)``, derivative of the model by the parameters.
+        ``(parameter, point)``, derivative of the model by the parameters.
     cost
         Sum of squared residuals.
     rings
-        ``(pixel,)``, the part of the model that oscillates, negative envelope cut off.
+        ``(point,)``, the part of the model that oscillates, negative envelope cut off.
     """
 
     parameters: RingParameters
@@ -86,7 +90,7 @@ class Fit:
         return self.slopes @ self.projected_slopes().T
 
     def projected_slopes(self) -> Tensor:
-        """``(parameter, pixel)``, what of the slopes no spline can explain."""
+        """``(parameter, point)``, what of the slopes no spline can explain."""
         normal = self.linear @ self.linear.T
         return self.slopes - (
             solve_normal(normal, self.linear @ self.slopes.T).T @ self.linear
@@ -98,7 +102,7 @@ class Fit:
         Parameters
         ----------
         residual
-            ``(pixel, batch)``.
+            ``(point, batch)``, times the root of the weight.
         damping
             Levenberg and Marquardt's, relative to the diagonal.
 
@@ -120,35 +124,46 @@ class RingModel:
     Parameters
     ----------
     data
-        ``(pixel,)``, log amplitude.
+        ``(point,)``, log amplitude, times the root of the weight.
+    root
+        ``(point,)``, that root.
     band, optics
-        Where the pixels lie, and the microscope.
+        Where the points lie, and the microscope.
     smooth, shapes
-        ``(spline, pixel)``, bases of background and envelope.
+        ``(spline, point)``, bases of background and envelope, times the root.
     fits_phase
         Whether the phase shift is free.
+    scatter
+        Sum of the squares of what the pixels of a point differ from their mean.
     """
 
     data: Tensor
+    root: Tensor
     band: Band
     optics: Optics
     smooth: Tensor
     shapes: Tensor
     fits_phase: bool
+    scatter: float
 
     @classmethod
     def make(
-        cls, data: Tensor, *, band: Band, optics: Optics, fits_phase: bool = False
+        cls, values: Tensor, *, band: Band, optics: Optics, fits_phase: bool = False
     ) -> RingModel:
-        """Prepare the bases of a band."""
+        """Prepare the bases of a band for the log amplitude of its pixels."""
+        data = band.at_points(values)
+        scatter = float((values - band.at_pixels(data)).square().sum())
         position = band_position(band.g2, band=band)
+        root = band.weight.sqrt()
         return cls(
-            data=data,
+            data=data * root,
+            root=root,
             band=band,
             optics=optics,
-            smooth=spline_basis(position, count=_BACKGROUND_SPLINES),
-            shapes=spline_basis(position, count=_ENVELOPE_SPLINES),
+            smooth=spline_basis(position, count=_BACKGROUND_SPLINES) * root,
+            shapes=spline_basis(position, count=_ENVELOPE_SPLINES) * root,
             fits_phase=fits_phase,
+            scatter=scatter,
         )
 
     def at(self, parameters: RingParameters) -> Fit:
@@ -168,7 +183,7 @@ class RingModel:
         ]
         return Fit(
             parameters=parameters,
-            model=model,
+            model=model / self.root,
             residual=residual,
             linear=linear,
             slopes=torch.stack([*slopes, rise] if self.fits_phase else slopes),
@@ -188,29 +203,44 @@ class RingModel:
         return self.optics.slope * defocus_g2 + fixed
 
     def score(self, fit: Fit) -> float:
-        """Correlate rings with data, the background taken out of both, -1 to 1."""
+        """Correlate rings with pixels, the background taken out of both, -1 to 1."""
         pair = torch.stack((self.data, fit.rings))
         mixed = pair @ self.smooth.T
         product = pair @ pair.T - mixed @ solve_normal(
             self.smooth @ self.smooth.T, mixed.T
         )
-        norm = (product[0, 0] * product[1, 1]).clamp_min(0).sqrt()
+        all_data = product[0, 0] + self.scatter
+        norm = (all_data * product[1, 1]).clamp_min(0).sqrt()
         return float(product[0, 1] / norm) if float(norm) > 0 else 0.0
 
 
-def refine(model: RingModel, start: RingParameters) -> Fit:
-    """Descend from a start, within half a ring of the answer, to the minimum.
+def refine(
+    model: RingModel, starts: Sequence[RingParameters], *, max_steps: int = _MAX_STEPS
+) -> Fit:
+    """Descend from each of some starts; the deepest minimum counts.
 
     Parameters
     ----------
     model
         The data and its bases.
-    start
-        Where to begin.
+    starts
+        Where to begin: between them and the answer lie other minima, a ring apart.
+    max_steps
+        Of each descent.
     """
+    first = [_descend(model, one, max_steps=_FIRST_STEPS) for one in starts]
+    first.sort(key=lambda one: one.cost)
+    deep = [
+        _descend(model, one.parameters, max_steps=max_steps) for one in first[:_DEEP]
+    ]
+    return min(deep, key=lambda one: one.cost)
+
+
+def _descend(model: RingModel, start: RingParameters, *, max_steps: int) -> Fit:
+    """Descend from a start to the minimum that is next to it."""
     fit = model.at(start)
     damping = 1e-3
-    for _ in range(_MAX_STEPS):
+    for _ in range(max_steps):
         step = fit.step(fit.residual[:, None], damping=damping)[:, 0]
         trial = model.at(fit.parameters.moved(step))
         if trial.cost <= fit.cost:

@@ -8,12 +8,11 @@ score of (mean, astigmatism, angle) is then a sum of dictionary scores over sect
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from icestream.domain.errors import InternalError
 from icestream.engines.ctf.band import band_position
 from icestream.engines.ctf.linear import spline_basis
 from icestream.engines.ctf.refine import RingParameters
@@ -29,6 +28,9 @@ _SECTORS = 12
 _STEP_ANGST = 50.0
 _BACKGROUND_SPLINES = 6
 _FALL_ANGST2 = (60.0, 200.0)  # B factors tried for the amplitude of the rings
+_PHASE_STEP_DEG = 15.0
+_STARTS, _LOOKED_AT = 8, 256
+_NEAR_ANGST, _NEAR_DEG = 120.0, 20.0
 
 
 def search_defocus(
@@ -38,46 +40,107 @@ def search_defocus(
     optics: Optics,
     defocus_angst: tuple[float, float],
     astigmatism_angst: float,
-    phase_shifts_deg: list[float],
-) -> RingParameters:
-    """Find the best point of a grid of defocus, astigmatism and phase shift.
+    phase_shift_deg: tuple[float, float],
+) -> list[RingParameters]:
+    """Find the best points of a grid of defocus, astigmatism and phase shift.
 
     Parameters
     ----------
     log_spectrum
-        ``(pixel,)``, log amplitude in the band.
+        ``(point,)``, log amplitude in the band.
     band, optics
-        Where the pixels lie, and the microscope.
+        Where the points lie, and the microscope.
     defocus_angst
         Lowest and highest mean of U and V, Å.
     astigmatism_angst
         Highest U - V, Å.
-    phase_shifts_deg
-        Those to be tried.
+    phase_shift_deg
+        Lowest and highest; the same for a known one.
 
     Returns
     -------
-    RingParameters
-        Good to about 100 Å: a start for ``refine``.
+    list of RingParameters
+        The best first, none next to a better one. Good to about 100 Å: starts for
+        `refine`.
+
+    Notes
+    -----
+    A ring is ``sin^2(chi + phase)``, a sum of ``cos 2 chi`` and ``sin 2 chi`` with
+    weights that depend on the phase alone: two dictionaries serve all phases.
     """
     profile, g2, weight = _sector_profiles(log_spectrum, band)
     grid = _Grid.make(defocus_angst, astigmatism_angst, device=g2.device)
     position = band_position(g2, band=band)
     smooth = _orthonormal(spline_basis(position, count=_BACKGROUND_SPLINES) * weight)
     data = _without(profile * weight, smooth)
-    best, best_score = None, -math.inf
-    for phase in phase_shifts_deg:
-        fixed = optics.fixed_phase_rad(g2, phase_shift_deg=phase)
-        rings = torch.sin(optics.slope * grid.defocus[:, None] * g2 + fixed).square()
-        for fall in _FALL_ANGST2:
-            entries = _without(rings * torch.exp(-fall / 4 * g2) * weight, smooth)
-            entries = entries / entries.norm(dim=1, keepdim=True)
-            point, score = grid.best(data @ entries.T)
-            if score > best_score:
-                best, best_score = replace(point, phase_shift_deg=phase), score
-    if best is None:
-        raise InternalError("The search was given no phase shift.")
-    return best
+    twice = 2 * (optics.slope * grid.defocus[:, None] * g2 + optics.fixed_phase_rad(g2))
+    found: list[tuple[float, RingParameters]] = []
+    for fall in _FALL_ANGST2:
+        height = torch.exp(-fall / 4 * g2) * weight / 2
+        pair = _without(
+            torch.stack((-torch.cos(twice), torch.sin(twice))) * height, smooth
+        )
+        match = _Match.of(data, pair)
+        for phase in _phases(phase_shift_deg):
+            total = grid.total(match.at(math.radians(2 * phase)))
+            found += grid.best(total, phase_shift_deg=phase)
+    return _apart(found)
+
+
+def _phases(limits_deg: tuple[float, float]) -> list[float]:
+    """Spread phases evenly; of a half turn the end is the beginning."""
+    low, high = limits_deg
+    steps = math.ceil((high - low) / _PHASE_STEP_DEG)
+    if steps == 0:
+        return [low]
+    count = steps if high - low >= 180 else steps + 1
+    return [low + (high - low) * i / steps for i in range(count)]
+
+
+def _apart(found: list[tuple[float, RingParameters]]) -> list[RingParameters]:
+    """Choose the best, and the next best that are not beside one of them."""
+    chosen: list[RingParameters] = []
+    for _, one in sorted(found, key=lambda pair: -pair[0]):
+        if all(_distance(one, other) > 1 for other in chosen):
+            chosen.append(one)
+        if len(chosen) == _STARTS:
+            break
+    return chosen
+
+
+def _distance(one: RingParameters, other: RingParameters) -> float:
+    """Tell how far apart two points are, 1 where they lead to the same minimum."""
+    turn = abs(one.phase_shift_deg - other.phase_shift_deg) % 180
+    return max(
+        abs(one.mean_angst - other.mean_angst) / _NEAR_ANGST,
+        abs(one.along_angst - other.along_angst) / (2 * _NEAR_ANGST),
+        abs(one.across_angst - other.across_angst) / (2 * _NEAR_ANGST),
+        min(turn, 180 - turn) / _NEAR_DEG,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """Products ``(2, sector, defocus)`` of data and dictionary, and of the pair."""
+
+    data: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, data: Tensor, pair: Tensor) -> _Match:
+        """Multiply ``(sector, bin)`` with ``(2, defocus, bin)``."""
+        cos, sin = pair
+        squares = ((cos * cos).sum(1), (cos * sin).sum(1), (sin * sin).sum(1))
+        return cls(
+            data=torch.einsum("sb,pdb->psd", data, pair), squares=torch.stack(squares)
+        )
+
+    def at(self, twice_phase: float) -> Tensor:
+        """Correlate at a phase shift, ``(sector, defocus)``."""
+        c, s = math.cos(twice_phase), math.sin(twice_phase)
+        norm = c * c * self.squares[0] + 2 * c * s * self.squares[1]
+        norm = (norm + s * s * self.squares[2]).clamp_min(1e-30).sqrt()
+        return (c * self.data[0] + s * self.data[1]) / norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,20 +177,36 @@ class _Grid:
             across=across,
         )
 
-    def best(self, match: Tensor) -> tuple[RingParameters, float]:
-        """Sum ``(sector, defocus)`` along each astigmatism; the best and its score."""
+    def total(self, match: Tensor) -> Tensor:
+        """Sum ``(sector, defocus)`` along each astigmatism: ``(astigmatism, mean)``."""
         width = match.shape[1] - 2 * self.margin
         total = match.new_zeros(len(self.along), width)
         for row, offset in zip(match, self.offset.T, strict=True):
             total += row.unfold(0, width, 1)[offset + self.margin]
-        highest = int(total.argmax())
-        astigmatism, mean = divmod(highest, width)
-        parameters = RingParameters(
-            mean_angst=float(self.defocus[mean + self.margin]),
-            along_angst=float(self.along[astigmatism]),
-            across_angst=float(self.across[astigmatism]),
-        )
-        return parameters, float(total[astigmatism, mean])
+        return total
+
+    def best(
+        self, total: Tensor, *, phase_shift_deg: float
+    ) -> list[tuple[float, RingParameters]]:
+        """Return the highest points with their scores."""
+        score, place = total.flatten().topk(min(_LOOKED_AT, total.numel()))
+        width = total.shape[1]
+        mean, which = self.defocus[place % width + self.margin], place // width
+        columns = (score, mean, self.along[which], self.across[which])
+        return [
+            (
+                value,
+                RingParameters(
+                    mean_angst=mean_angst,
+                    along_angst=along_angst,
+                    across_angst=across_angst,
+                    phase_shift_deg=phase_shift_deg,
+                ),
+            )
+            for value, mean_angst, along_angst, across_angst in zip(
+                *(one.tolist() for one in columns), strict=True
+            )
+        ]
 
 
 def _astigmatism_grid(half: float, *, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -152,8 +231,11 @@ def _sector_profiles(log_spectrum: Tensor, band: Band) -> tuple[Tensor, Tensor, 
     size = int(bins.max()) + 1
     turn = (band.azimuth_rad + math.pi) * (_SECTORS / (2 * math.pi))
     cell = turn.long().clamp(0, _SECTORS - 1) * size + bins
-    count = torch.bincount(cell, minlength=_SECTORS * size).reshape(_SECTORS, size)
-    total = torch.bincount(cell, weights=log_spectrum, minlength=_SECTORS * size)
+    count = torch.bincount(cell, weights=band.weight, minlength=_SECTORS * size)
+    count = count.reshape(_SECTORS, size)
+    total = torch.bincount(
+        cell, weights=log_spectrum * band.weight, minlength=_SECTORS * size
+    )
     ring_count = count.sum(dim=0)
     ring_total = total.reshape(_SECTORS, size).sum(dim=0)
     used = ring_count > 0
@@ -161,7 +243,8 @@ def _sector_profiles(log_spectrum: Tensor, band: Band) -> tuple[Tensor, Tensor, 
     ring_mean = ring_total[used] / ring_count
     mean = total.reshape(_SECTORS, size)[:, used] / count.clamp_min(1)
     profile = torch.where(count > 0, mean, ring_mean)
-    g2 = torch.bincount(bins, weights=band.g2, minlength=size)[used] / ring_count
+    g2 = torch.bincount(bins, weights=band.g2 * band.weight, minlength=size)
+    g2 = g2[used] / ring_count
     return profile, g2, (ring_count / _SECTORS).sqrt()
 
 

@@ -18,13 +18,17 @@ __all__ = ["jackknife_covariance", "sector_covariance"]
 _SECTORS = 36
 
 
-def jackknife_covariance(fit: Fit, without_each: Tensor, *, power: Tensor) -> Tensor:
+def jackknife_covariance(
+    fit: Fit, without_each: Tensor, *, band: Band, power: Tensor
+) -> Tensor:
     """Leave out one block at a time, to first order around the fit.
 
     Parameters
     ----------
     fit
         The fit to all blocks.
+    band
+        Where its points lie.
     without_each
         ``(block, pixel)``, mean power of all blocks but one.
     power
@@ -41,8 +45,8 @@ def jackknife_covariance(fit: Fit, without_each: Tensor, *, power: Tensor) -> Te
     A change of power is taken relative to the model: relative to the measured power it
     would be 10 % too small for 9 tiles, as speckle enters numerator and denominator.
     """
-    relative = (without_each - power).double() * (-2 * fit.model).exp()
-    change = fit.step(relative.T / 2)
+    relative = (without_each - power).double() * band.at_pixels((-2 * fit.model).exp())
+    change = fit.step((band.at_points(relative) * band.weight.sqrt()).T / 2)
     spread = change - change.mean(dim=1, keepdim=True)
     count = change.shape[1]
     return spread @ spread.T * ((count - 1) / count)
