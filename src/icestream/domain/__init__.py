@@ -6,6 +6,7 @@ from icestream.domain.exposure import ExposureMetadata
 from icestream.domain.image import Micrograph, Movie, RawFile
 from icestream.domain.motion import MotionField, MovieMotion
 from icestream.domain.particles import Column, Coordinates, Particles
+from icestream.domain.quality import MaskClass, MicrographMask, Quality
 from icestream.domain.verdict import Verdict
 
 __all__ = [
@@ -14,12 +15,15 @@ __all__ = [
     "Coordinates",
     "Ctf",
     "ExposureMetadata",
+    "MaskClass",
     "Micrograph",
+    "MicrographMask",
     "MotionField",
     "Movie",
     "MovieMotion",
     "OpticsGroup",
     "Particles",
+    "Quality",
     "RawFile",
     "Verdict",
 ]

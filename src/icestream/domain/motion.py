@@ -84,6 +84,8 @@ class MovieMotion:
     total_angst, early_angst, late_angst
         Length of that path: all of it, up to 4 e/Å2 and from there on. The last two
         are ``None`` where the dose is not known.
+    largest_step_angst
+        Length of the largest step from one frame to the next, Å.
     frame_count
         Frames that were added up.
     dose_e_per_angst2
@@ -125,6 +127,7 @@ class MovieMotion:
     total_angst: float
     early_angst: float | None
     late_angst: float | None
+    largest_step_angst: float
     frame_count: int
     dose_e_per_angst2: float | None
     has_local: bool

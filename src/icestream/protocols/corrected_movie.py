@@ -255,6 +255,7 @@ def record_motion(
         total_angst=total,
         early_angst=early,
         late_angst=late,
+        largest_step_angst=float(_steps_angst(shift).max(initial=0.0)),
         frame_count=len(shift),
         dose_e_per_angst2=plan.dose_e_per_angst2,
         dose_origin=_dose_origin(plan),
@@ -326,14 +327,19 @@ def path_lengths_angst(
     Between the middles of two frames content goes evenly with the dose. RELION counts
     whole steps instead, those that end in a frame which is over at 4 e/Å2.
     """
-    steps = np.linalg.norm(np.diff(shift_angst, axis=0), axis=1)
-    way = np.concatenate([[0.0], np.cumsum(steps)])
+    way = np.concatenate([[0.0], np.cumsum(_steps_angst(shift_angst))])
     total = float(way[-1])
     if dose_e_per_angst2 is None:
         return total, None, None
     middles = before_e_per_angst2 + dose_e_per_angst2 * (np.arange(len(way)) + 0.5)
     early = float(np.interp(_EARLY_E_PER_ANGST2, middles, way))
     return total, early, total - early
+
+
+def _steps_angst(shift_angst: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the length of each step from one frame to the next."""
+    steps: NDArray[np.float64] = np.linalg.norm(np.diff(shift_angst, axis=0), axis=1)
+    return steps
 
 
 def _dose_origin(plan: MoviePlan) -> str:
