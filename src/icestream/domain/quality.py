@@ -1,4 +1,4 @@
-"""How good an exposure is, in numbers, and which parts of it are no ice with protein."""
+"""How good an exposure is in numbers, and which of its parts show no protein in ice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MaskClass(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicrographMask:
-    """Which parts of a micrograph are no ice with protein.
+    """Which parts of a micrograph are not ice that may hold protein.
 
     Parameters
     ----------
