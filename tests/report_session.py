@@ -23,10 +23,11 @@ from icestream.domain import (
     Ctf,
     Micrograph,
     Particles,
+    Quality,
     RawFile,
     Verdict,
 )
-from icestream.domain.errors import CtfNotFound, UnreadableFile
+from icestream.domain.errors import CtfNotFound, UnreadableFile, UnusableImage
 from icestream.io import write_mrc, write_thumbnail
 from icestream.streaming.execution import Envelope, Outcome, Slot, execute
 from icestream.streaming.ledger import Ledger
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from icestream.domain.table import Table
 
-__all__ = ["SETUPS", "make_plan", "run_session", "session_plan"]
+__all__ = ["SETUPS", "UNMEASURED", "make_plan", "run_session", "session_plan"]
 
 SETUPS = (
     AcquisitionSetup(name="k2", pixel_size_angst=1.35, voltage_kv=300.0),
@@ -65,6 +66,9 @@ SETUPS = (
     ),
     AcquisitionSetup(name="ceta", pixel_size_angst=2.4, voltage_kv=100.0),
 )
+UNMEASURED = "00005"
+"""In keys of micrographs whose quality cannot be measured."""
+
 _SIDE_PX = 4096
 _PICKED_ANGST = 180.0
 
@@ -255,6 +259,30 @@ class FakeCtf(PerItem[CtfParams]):
         return {"ctf": ctf}
 
 
+class FakeQuality(PerItem[Params]):
+    """Measure how good a micrograph is; some cannot be measured."""
+
+    name: ClassVar[str] = "measure_quality"
+    inputs: ClassVar[Mapping[str, Input]] = {"micrograph": Input(kind=Micrograph)}
+    outputs: ClassVar[Mapping[str, type]] = {"quality": Quality}
+
+    def process(
+        self, context: Context, *, micrograph: Micrograph
+    ) -> Mapping[str, Quality]:
+        del micrograph
+        if UNMEASURED in context.key:
+            raise UnusableImage("Nothing can be measured.")
+        rng = _random(f"{context.key} quality")
+        quality = Quality(
+            mean_intensity=rng.normal(30, 1),
+            intensity_gradient=0.02,
+            intensity_gradient_deg=30.0,
+            ice_ring_ratio=1 + rng.exponential(0.1),
+            masked_fraction=rng.random() * 0.1,
+        )
+        return {"quality": quality}
+
+
 class PickParams(Params):
     diameter_angst: float = _PICKED_ANGST
 
@@ -287,7 +315,10 @@ class FakeLimits(Gate[LimitParams]):
 
     name: ClassVar[str] = "ctf_limits"
     Params: ClassVar[type[Params]] = LimitParams
-    inputs: ClassVar[Mapping[str, Input]] = {"ctf": Input(kind=Ctf)}
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "ctf": Input(kind=Ctf),
+        "quality": Input(kind=Quality, required=False),
+    }
     passes: ClassVar[str] = "ctf"
 
     def judge(self, table: Table) -> list[Verdict | None]:
@@ -308,6 +339,10 @@ class FakeLimits(Gate[LimitParams]):
                 return Verdict(accepted=False, rule=rule, reason="missing")
             if allowed is not None and value > allowed:
                 return Verdict(accepted=False, rule=rule, value=value, limit=allowed)
+        ring = float(table.numbers["ice_ring_ratio"][row])
+        if ring > 1.3:
+            # Noted, and let pass.
+            return Verdict(accepted=True, rule="ice_ring_ratio", value=ring, limit=1.3)
         return Verdict(accepted=True, rule="all")
 
 
@@ -455,7 +490,12 @@ def make_plan(sources: Sequence[Run], **params: Mapping[str, Any]) -> Plan:
         ("import", FakeImport, {"file": files}),
         ("ctf", FakeCtf, {"micrograph": (micrograph,)}),
         ("pick", FakePick, {"micrograph": (micrograph,)}),
-        ("ctf_limits", FakeLimits, {"ctf": (Port("ctf", "ctf"),)}),
+        ("quality", FakeQuality, {"micrograph": (micrograph,)}),
+        (
+            "ctf_limits",
+            FakeLimits,
+            {"ctf": (Port("ctf", "ctf"),), "quality": (Port("quality", "quality"),)},
+        ),
         (
             "extract",
             FakeExtract,

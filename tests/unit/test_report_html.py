@@ -11,7 +11,7 @@ import pytest
 import report_session
 from icestream.report import read_results, write_report
 from icestream.report.chart import over_time
-from icestream.report.results import Snapshot
+from icestream.report.results import Snapshot, Standing
 from icestream.report.series import Point, Series, thinned
 from icestream.streaming.reader import LedgerReader
 
@@ -157,6 +157,40 @@ def test_a_rejection_tells_value_and_limit(made: Made) -> None:
     page = made.page()
     assert re.search(r"resolution \d\.\d+\u00a0Å > 4\.5\u00a0Å", _unescaped(page))
     assert "max resolution 4.5\u00a0Å" in page.text
+
+
+def test_rules_are_counted_by_what_they_did(made: Made) -> None:
+    exposures = made.results.exposures
+    first = next(one for one in exposures if one.accepted)
+    overridden = dataclasses.replace(first, override=False, standing=Standing.REJECTED)
+    changed = (overridden, *(one for one in exposures if one.key != first.key))
+    page = made.page(results=dataclasses.replace(made.results, exposures=changed))
+    table = page.text[page.text.index("Why exposures were rejected") :]
+    table = table[: table.index("</table>")]
+    rows = re.findall(
+        r'<th scope="row">(.*?)</th><td.*?>(\d+)</td><td.*?>(\d+)<', table
+    )
+    found = {rule: (int(rejected), int(noted)) for rule, rejected, noted in rows}
+    assert found["by hand"] == (1, 0)
+    too_coarse = sum(
+        one.verdict is not None
+        and not one.verdict.accepted
+        and one.verdict.rule == "resolution_angst"
+        for one in changed
+    )
+    assert found["resolution"] == (too_coarse, 0)
+    assert too_coarse > 1
+    assert found["ice ring ratio"][0] == 0
+    assert found["ice ring ratio"][1] > 0
+
+
+def test_quality_has_charts_where_it_was_measured(made: Made) -> None:
+    page = made.page()
+    section = page.text[page.text.index('<section id="quality"') :]
+    section = section[: section.index("</section>")]
+    for title in ("Mean intensity", "Ice ring", "Masked part of the image"):
+        assert title in section
+    assert "Defocus less target" not in section, "it was not measured"
 
 
 def test_failures_and_files_tell_reasons_and_what_to_do(made: Made) -> None:

@@ -69,6 +69,17 @@ def test_an_exposure_carries_what_the_runs_found(finished: SessionResults) -> No
     assert one.finished_at >= one.arrived_at
 
 
+def test_what_others_can_do_without_may_fail(finished: SessionResults) -> None:
+    spared = [one for one in finished.exposures if report_session.UNMEASURED in one.key]
+    assert spared
+    for one in spared:
+        assert one.states["quality"] == "quarantined"
+        assert one.standing in (Standing.ACCEPTED, Standing.REJECTED)
+        assert not one.numbers
+    others = [one for one in finished.exposures if one not in spared and one.ctf]
+    assert all("ice_ring_ratio" in one.numbers for one in others)
+
+
 def test_an_override_beats_the_rule_and_both_are_told(
     finished: SessionResults,
 ) -> None:

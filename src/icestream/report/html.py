@@ -16,7 +16,7 @@ from icestream.report.axis import round_step
 from icestream.report.chart import histogram, over_time
 from icestream.report.gallery import embed
 from icestream.report.results import Standing
-from icestream.report.series import all_series
+from icestream.report.series import QUALITY, all_series
 from icestream.streaming.protocol import SightingState
 from icestream.streaming.state import SESSION
 
@@ -150,6 +150,11 @@ def _charts(results: SessionResults) -> dict[str, Any]:
             one.total_motion_angst is not None and one.early_motion_angst is None
             for one in results.exposures
         ),
+        "quality_charts": [
+            over_time(series[name], clocks=clocks, count=count)
+            for name in QUALITY
+            if series[name].points
+        ],
         "charts": [
             over_time(series[name], clocks=clocks, count=count)
             for name in ("defocus", "resolution", "astigmatism")
@@ -213,7 +218,43 @@ def _tables(results: SessionResults) -> dict[str, Any]:
             one.state == SightingState.WAITING.value for one in results.ingest
         ),
         "bars": {one.name: _bar(one) for one in results.runs},
+        "rules": _rules(results.exposures),
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RuleLine:
+    """How often a rule of a gate has rejected, and has been broken without that."""
+
+    gate: str
+    rule: str
+    rejected: int = 0
+    noted: int = 0
+
+
+def _rules(exposures: Sequence[ExposureResult]) -> list[_RuleLine]:
+    """Count which rules decide, the most frequent first; a person's word is a rule."""
+    rejected: Counter[tuple[str, str]] = Counter()
+    noted: Counter[tuple[str, str]] = Counter()
+    for one in exposures:
+        if one.gate is None or one.verdict is None:
+            continue
+        if one.override is False:
+            rejected[one.gate, "by hand"] += 1
+        elif one.accepted is False:
+            rejected[one.gate, one.verdict.rule] += 1
+        elif one.verdict.rule != "all":
+            noted[one.gate, one.verdict.rule] += 1
+    lines = [
+        _RuleLine(
+            gate=gate,
+            rule=rule,
+            rejected=rejected[gate, rule],
+            noted=noted[gate, rule],
+        )
+        for gate, rule in rejected | noted
+    ]
+    return sorted(lines, key=lambda one: (-one.rejected, -one.noted, one.rule))
 
 
 def _failure_groups(failures: Sequence[FailureLine]) -> list[_FailureGroup]:

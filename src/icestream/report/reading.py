@@ -116,6 +116,7 @@ def _exposure(key: str, tables: Tables, pace: Pace) -> ExposureResult:
         group=group,
         total_motion_angst=motion.get("total_angst"),
         early_motion_angst=motion.get("early_angst"),
+        numbers=tables.numbers.get(key, {}),
         verdict=decided.verdict if decided else None,
         gate=gate,
         override=decided.override if decided else None,

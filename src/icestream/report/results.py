@@ -71,6 +71,8 @@ class ExposureResult:
     total_motion_angst, early_motion_angst
         Length of the path of a movie's content, and of its part up to 4 e/Å2, which is
         ``None`` where the dose is not known; both are ``None`` without a movie.
+    numbers
+        Further numbers by the name of their field: quality, consensus.
     verdict, gate, override
         Of the gate that decided: the rule's word, its run, and a person's word.
     pick_count, particle_count
@@ -92,6 +94,7 @@ class ExposureResult:
     group: OpticsGroup | None = None
     total_motion_angst: float | None = None
     early_motion_angst: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
     verdict: Verdict | None = None
     gate: str | None = None
     override: bool | None = None

@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from icestream.domain import Coordinates, Ctf, Micrograph, MovieMotion, Particles
+from icestream.domain import (
+    Coordinates,
+    Ctf,
+    Micrograph,
+    MovieMotion,
+    Particles,
+    Quality,
+)
 from icestream.streaming.workflow import Port, Shape
 
 if TYPE_CHECKING:
     from icestream.streaming.plan import Plan
 
 __all__ = ["Roles"]
+
+_NUMBERS = (Quality,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +36,8 @@ class Roles:
         Names of runs, upstream first.
     micrograph, motion, ctf, coordinates, particles
         Where each kind comes from; ``None`` where no run makes it.
+    numbers
+        Where further numbers of an exposure come from.
     spare
         Runs that others can do without: where they fail, the exposure has not failed.
     """
@@ -40,6 +51,7 @@ class Roles:
     ctf: Port | None
     coordinates: Port | None
     particles: Port | None
+    numbers: tuple[Port, ...] = ()
     spare: frozenset[str] = frozenset()
 
     @classmethod
@@ -55,6 +67,9 @@ class Roles:
             ctf=_maker(plan, Ctf),
             coordinates=_maker(plan, Coordinates),
             particles=_maker(plan, Particles),
+            numbers=tuple(
+                port for kind in _NUMBERS if (port := _maker(plan, kind)) is not None
+            ),
             spare=_spare(plan),
         )
 

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
     from icestream.report.results import ExposureResult, SessionResults
 
-__all__ = ["Limit", "Point", "Series", "all_series", "thinned"]
+__all__ = ["QUALITY", "Limit", "Point", "Series", "all_series", "thinned"]
+
+
+QUALITY = {
+    "mean_intensity": ("Mean intensity", "", 1.0, 2),
+    "ice_thickness_relative": ("Relative ice thickness", "", 1.0, 2),
+    "ice_ring_ratio": ("Ice ring", "", 1.0, 2),
+    "crystal_ratio": ("Crystals of ice", "", 1.0, 2),
+    "masked_fraction": ("Masked part of the image", "%", 100.0, 0),
+    "defocus_minus_target_angst": ("Defocus less target", "µm", 1e-4, 2),
+}
+"""Numbers of quality that have a chart: title, unit, factor to it, digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +58,9 @@ class Series:
 
 
 def all_series(results: SessionResults) -> dict[str, Series]:
-    """Return motion, defocus, resolution, astigmatism and picks of a session."""
+    """Return motion, CTF, quality and picks of a session."""
     defocus = quantity("defocus_u_angst")
-    return {
+    return _quality_series(results) | {
         "motion": _series(
             results,
             "Motion, whole path",
@@ -89,6 +100,23 @@ def all_series(results: SessionResults) -> dict[str, Series]:
             lambda one: one.pick_count,
         ),
     }
+
+
+def _quality_series(results: SessionResults) -> dict[str, Series]:
+    return {
+        name: _series(
+            results,
+            title,
+            name,
+            Quantity(label=title.lower(), unit=unit, factor=factor, digits=digits),
+            _of_numbers(name),
+        )
+        for name, (title, unit, factor, digits) in QUALITY.items()
+    }
+
+
+def _of_numbers(field: str) -> Callable[[ExposureResult], float | None]:
+    return lambda one: one.numbers.get(field)
 
 
 def _of_ctf(field: str) -> Callable[[ExposureResult], float | None]:

@@ -48,6 +48,8 @@ class Tables:
         Items by key.
     motions
         By key, the single values of how a movie moved.
+    numbers
+        By key, further single numbers of an exposure.
     pick_counts, particle_counts
         Lengths of blocks by key.
     """
@@ -62,6 +64,7 @@ class Tables:
     micrographs: Mapping[str, Any]
     ctfs: Mapping[str, Any]
     motions: Mapping[str, Mapping[str, Any]]
+    numbers: Mapping[str, Mapping[str, float]]
     pick_counts: Mapping[str, int]
     particle_counts: Mapping[str, int]
 
@@ -90,6 +93,7 @@ def read_tables(
         motions=reader.scalars(roles.motion.run, roles.motion.output)
         if roles.motion
         else {},
+        numbers=_numbers(reader, roles.numbers),
         pick_counts=coordinates,
         particle_counts=particles,
     )
@@ -136,6 +140,21 @@ def _items(reader: LedgerReader, plan: Plan, port: Port | None) -> dict[str, Any
     kind = plan.workflow.kind(port)
     found = reader.scalars(port.run, port.output)
     return {key: decode(Record(scalars=one), kind) for key, one in found.items()}
+
+
+def _numbers(
+    reader: LedgerReader, ports: Iterable[Port]
+) -> dict[str, dict[str, float]]:
+    """Read what is a number of some small items, by key and field."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for port in ports:
+        for key, scalars in reader.scalars(port.run, port.output).items():
+            found[key] |= {
+                name: value
+                for name, value in scalars.items()
+                if isinstance(value, int | float)
+            }
+    return found
 
 
 def _lengths(
