@@ -75,6 +75,8 @@ class Fit:
         Sum of squared residuals.
     rings
         ``(point,)``, the part of the model that oscillates, negative envelope cut off.
+    envelope
+        ``(point,)``, height of the rings in the log amplitude, not times the root.
     """
 
     parameters: RingParameters
@@ -84,6 +86,7 @@ class Fit:
     slopes: Tensor
     cost: float
     rings: Tensor
+    envelope: Tensor
 
     def information(self) -> Tensor:
         """``(parameter, parameter)``, normal matrix with the splines projected out."""
@@ -189,6 +192,7 @@ class RingModel:
             slopes=torch.stack([*slopes, rise] if self.fits_phase else slopes),
             cost=float(residual @ residual),
             rings=envelope.clamp_min(0) * wave,
+            envelope=envelope / self.root,
         )
 
     def _chi(self, p: RingParameters) -> Tensor:

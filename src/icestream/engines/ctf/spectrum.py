@@ -38,11 +38,14 @@ class BlockSpectra:
         ``(block,)``, tiles that were averaged.
     pixel_size_angst
         Pixel size that belongs to the box of ``n``, Å/px.
+    place_angst
+        ``(block, 2)``, y and x of the centre of each, Å, from the middle of the image.
     """
 
     power: Tensor
     tile_count: Tensor
     pixel_size_angst: float
+    place_angst: Tensor
 
     @property
     def mean(self) -> Tensor:
@@ -113,10 +116,16 @@ def power_spectra(
         index = torch.tensor([block[i] for i in chosen], device=values.device)
         power.index_add_(0, index, _cropped_power(tiles, window=window, box=box))
     count = torch.bincount(torch.tensor(block, device=values.device)).to(values.dtype)
+    corner = torch.tensor([top, left], device=values.device, dtype=values.dtype).T
+    middle = torch.tensor(values.shape, device=values.device) / 2 - tile / 2
+    place = power.new_zeros(len(count), 2).index_add_(
+        0, torch.tensor(block, device=values.device), corner - middle
+    )
     return BlockSpectra(
         power=power / count[:, None, None],
         tile_count=count,
         pixel_size_angst=pixel_size_angst * tile / box,
+        place_angst=place / count[:, None] * pixel_size_angst,
     )
 
 
