@@ -1,6 +1,7 @@
 """The words of the field: frozen values that refuse nonsense. Knows no framework."""
 
 from icestream.domain.acquisition import AcquisitionSetup, OpticsGroup
+from icestream.domain.consensus import CtfAgreement
 from icestream.domain.ctf import Ctf
 from icestream.domain.exposure import ExposureMetadata
 from icestream.domain.image import Micrograph, Movie, RawFile
@@ -14,6 +15,7 @@ __all__ = [
     "Column",
     "Coordinates",
     "Ctf",
+    "CtfAgreement",
     "ExposureMetadata",
     "MaskClass",
     "Micrograph",

@@ -10,6 +10,7 @@ __all__ = [
     "electron_wavelength_angst",
     "interaction_rad_per_volt_angst",
     "micrometre_from_angst",
+    "within_half_turn_deg",
 ]
 
 ELECTRON_REST_KEV = 510.99895
@@ -55,3 +56,8 @@ def micrometre_from_angst(angst: float) -> float:
 def angst_from_mm(millimetre: float) -> float:
     """Convert mm to Å, for the spherical aberration."""
     return millimetre * 1e7
+
+
+def within_half_turn_deg(angle_deg: float) -> float:
+    """Return the angle of an axis in [0, 180), where -1e-15 % 180 would be 180."""
+    return angle_deg % 180.0 % 180.0

@@ -27,6 +27,7 @@ __all__ = [
     "micrograph_optics_columns",
     "optics_columns",
     "safe_name",
+    "seen_angle_deg",
     "seen_resolution_angst",
     "seen_y_px",
 ]
@@ -107,7 +108,7 @@ def micrograph_columns(
         "rlnDefocusU": [one.defocus_u_angst for one in ctfs],
         "rlnDefocusV": [one.defocus_v_angst for one in ctfs],
         "rlnDefocusAngle": [
-            _seen_angle_deg(ctf.defocus_angle_deg, micrograph=name)
+            seen_angle_deg(ctf.defocus_angle_deg, micrograph=name)
             for name, ctf in zip(names, ctfs, strict=True)
         ],
         "rlnPhaseShift": [one.phase_shift_deg for one in ctfs],
@@ -164,6 +165,6 @@ def image_columns(
     }
 
 
-def _seen_angle_deg(angle_deg: float, *, micrograph: str) -> float:
+def seen_angle_deg(angle_deg: float, *, micrograph: str) -> float:
     """Return the angle of U from +x as RELION sees the micrograph."""
     return (180.0 - angle_deg) % 180.0 if is_flipped(micrograph) else angle_deg

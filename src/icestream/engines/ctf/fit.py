@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from icestream.domain.ctf import Ctf
 from icestream.domain.errors import BadSettings, CtfNotFound
+from icestream.domain.units import within_half_turn_deg
 from icestream.engines.ctf.band import Optics, log_amplitude, select_band
 from icestream.engines.ctf.profile import equiphase_profile, fit_resolution_angst
 from icestream.engines.ctf.refine import RingModel, refine
@@ -395,7 +396,7 @@ def _as_ctf(
     return Ctf(
         defocus_u_angst=p.mean_angst + half,
         defocus_v_angst=p.mean_angst - half,
-        defocus_angle_deg=math.degrees(twice) / 2 % 180,
+        defocus_angle_deg=within_half_turn_deg(math.degrees(twice) / 2),
         phase_shift_deg=p.phase_shift_deg,
         score=score,
         resolution_angst=resolution_angst,
