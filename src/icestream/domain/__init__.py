@@ -1,7 +1,7 @@
 """The words of the field: frozen values that refuse nonsense. Knows no framework."""
 
 from icestream.domain.acquisition import AcquisitionSetup, OpticsGroup
-from icestream.domain.ctf import Ctf
+from icestream.domain.ctf import Ctf, CtfRings
 from icestream.domain.exposure import ExposureMetadata
 from icestream.domain.image import Micrograph, Movie, RawFile
 from icestream.domain.motion import MotionField, MovieMotion
@@ -13,6 +13,7 @@ __all__ = [
     "Column",
     "Coordinates",
     "Ctf",
+    "CtfRings",
     "ExposureMetadata",
     "Micrograph",
     "MotionField",

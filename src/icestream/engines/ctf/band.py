@@ -23,6 +23,7 @@ __all__ = [
     "Optics",
     "band_position",
     "log_amplitude",
+    "power_in_band",
     "select_band",
 ]
 
@@ -186,11 +187,8 @@ def select_band(
     )
 
 
-def log_amplitude(power: Tensor, band: Band) -> Tensor:
-    """Take half the logarithm of a power spectrum in a band.
-
-    Speckle multiplies a spectrum, so its logarithm has the same noise everywhere and
-    the unit of the image becomes an offset.
+def power_in_band(power: Tensor, band: Band) -> Tensor:
+    """Take the pixels of a band out of a power spectrum, none of them zero.
 
     Parameters
     ----------
@@ -204,7 +202,16 @@ def log_amplitude(power: Tensor, band: Band) -> Tensor:
     """
     values = power.flatten(-2)[..., band.index].double()
     floor = values.mean(dim=-1, keepdim=True) * 1e-6
-    return values.clamp_min(floor).clamp_min(1e-300).log() / 2
+    return values.clamp_min(floor).clamp_min(1e-300)
+
+
+def log_amplitude(power: Tensor) -> Tensor:
+    """Take half the logarithm of power.
+
+    Speckle multiplies a spectrum, so its logarithm has the same noise everywhere and
+    the unit of the image becomes an offset.
+    """
+    return power.log() / 2
 
 
 def band_position(g2: Tensor, *, band: Band) -> Tensor:
