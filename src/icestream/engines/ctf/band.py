@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _ICE_RING_ANGST = (3.5, 4.1)
-_CELLS = 36  # of 5 degrees, on half a turn
+_CELLS = 24  # of 7.5 degrees, on half a turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ class Band:
         return torch.atan2(self.across, self.along)
 
     def gathered(self) -> Band:
-        """Put neighbouring pixels together: half a pixel wide, 5 degrees long.
+        """Put neighbouring pixels together: half a pixel wide, 7.5 degrees long.
 
         A point lies at the mean of its pixels, so nothing is lost but the bend of the
         model within it.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
 from icestream.domain.ctf import Ctf, CtfRings
 
 if TYPE_CHECKING:
@@ -43,10 +41,11 @@ def as_ctf(
         As `Ctf` has them.
     """
     p = parameters
-    half = math.hypot(p.along_angst, p.across_angst)
+    length = math.hypot(p.along_angst, p.across_angst)
+    half = _without_noise(length, variance=float(covariance[1:3, 1:3].trace()) / 2)
     twice = math.atan2(p.across_angst, p.along_angst)
     c, s = math.cos(twice), math.sin(twice)
-    turn = math.degrees(1 / (2 * max(half, 1e-3)))
+    turn = math.degrees(1 / (2 * max(length, 1e-3)))
     slopes = covariance.new_tensor(
         [[1.0, c, s], [1.0, -c, -s], [0.0, -s * turn, c * turn]]
     )
@@ -72,13 +71,23 @@ def as_ctf(
     )
 
 
+def _without_noise(length: float, *, variance: float) -> float:
+    """Free the length of a vector of what noise adds to it (Wardle & Kronberg 1974).
+
+    Noise makes a vector longer whatever its direction: of a round beam the astigmatism
+    would always be found too large, U too high and V too low.
+    """
+    return math.sqrt(max(length**2 - variance, 0.0))
+
+
 def as_rings(curves: RingProfile) -> CtfRings:
     """Average neighbouring bins until there are 256 at most."""
     together = math.ceil(len(curves.profile) / _MAX_BINS)
+    whole = len(curves.profile) // together * together
 
     def column(values: Tensor) -> NDArray[np.float32]:
-        parts = [part.mean() for part in values.split(together)]
-        return torch.stack(parts).float().cpu().numpy()
+        bins = values[:whole].reshape(-1, together).mean(dim=1)
+        return bins.float().cpu().numpy()
 
     return CtfRings(
         frequency_per_angst=column(curves.frequency_per_angst),

@@ -37,9 +37,10 @@ def aliasing_angst(
 
     Notes
     -----
-    ``sin^2 chi`` has the period ``pi / |dchi/dg|`` along ``g``; about ``1 / (2 L df g)``
-    with the wavelength ``L``. A pixel is 1 / extent of the tiles: beyond the limit the
-    rings come from pairs of places half a tile apart, of which a tapered tile has few.
+    ``sin^2 chi`` has the period ``pi / |dchi/dg|`` along ``g``, or about ``1 / (2 L df
+    g)`` with the wavelength ``L``. A pixel is 1 / extent of the tiles wide: beyond the
+    limit the rings come from pairs of places half a tile apart, of which a tapered tile
+    has few.
     """
     nyquist = 1 / (2 * spectra.pixel_size_angst)
     g = torch.linspace(0, nyquist, _STEPS, dtype=torch.float64)[1:]

@@ -1,8 +1,15 @@
-"""Covariance of fitted parameters from what regions and azimuths contribute."""
+"""Covariance of fitted parameters, from what regions and parts of a spectrum disagree.
+
+Each cell of a spectrum (some pixels wide, a sector long) pulls at the parameters with
+its residuals; cells are taken as independent samples, so speckle, its correlation among
+neighbours, and what the model lacks count as they are. Each region of the micrograph
+pulls too; where their pulls scatter more (a tilt, a drop of denatured protein, carbon)
+that is the error. To first order this is the bootstrap over both, without its fits.
+"""
 
 from __future__ import annotations
 
-import math, os
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,37 +24,66 @@ if TYPE_CHECKING:
 
 __all__ = ["covariance_of"]
 
-_SECTORS = 36
+_ZONE_PX, _SECTORS = 4, 18
+_MIN_REGIONS = 9  # fewer have tiles in common, and too few samples
+# What the first order lacks where rings are weak: fits of 380 simulated images of 768
+# and 1024 px scatter by 1.25 times as much.
+_BEYOND_FIRST_ORDER = 1.25
 
 
-def all_cov(fit, *, band, blocks, weight, sectors=18):
-    share = (weight / weight.sum()).double()
-    relative = blocks / band.at_pixels(torch.exp(2 * fit.model)) - 1
-    residual = band.at_points(relative) * band.weight.sqrt() / 2 * share[:, None]
-    turn = (band.azimuth_rad + math.pi) * (sectors / (2 * math.pi))
-    sector = turn.long().clamp(0, sectors - 1)
+def covariance_of(fit: Fit, *, band: Band, blocks: Tensor, weight: Tensor) -> Tensor:
+    """Estimate the covariance of the parameters of a fit.
+
+    Parameters
+    ----------
+    fit
+        The fit to the mean of all regions.
+    band
+        Where its points lie.
+    blocks
+        ``(block, pixel)``, power of each region.
+    weight
+        ``(block,)``, its tiles.
+
+    Returns
+    -------
+    Tensor
+        ``(parameter, parameter)``, Å^2 and radians.
+    """
     free = fit.projected_slopes()
-    k = len(free)
-    pulls = torch.einsum("kp,bp->kbp", free, residual)
-    cells = pulls.new_zeros(k, len(share), sectors).index_add_(2, sector, pulls)
-    info = fit.information()
-
-    def cov(u):
-        n = u.shape[1]
-        if n < 2:
-            return torch.zeros(k, k).double()
-        u = u - u.mean(1, keepdim=True)
-        h = solve_normal(info, u)
-        return h @ h.T * (n / (n - 1))
-
-    return dict(
-        block=cov(cells.sum(2)), sector=cov(cells.sum(1)), both=cov(cells.flatten(1))
-    )
+    information = fit.information()
+    found = [_sandwich(information, _in_cells(free * fit.residual, band))]
+    if len(blocks) >= _MIN_REGIONS:
+        pulls = free @ _residuals(fit, band=band, blocks=blocks).T
+        share = (weight / weight.sum()).to(pulls)
+        found.append(_sandwich(information, pulls * share))
+    widest = max(found, key=lambda one: float(one[:3, :3].trace()))
+    return widest * _BEYOND_FIRST_ORDER**2
 
 
-def covariance_of(fit, *, band, blocks, weight):
-    a = all_cov(fit, band=band, blocks=blocks, weight=weight)
-    v = os.environ.get("V", "both")
-    if v == "max":
-        return max(a.values(), key=lambda c: float(c[:3, :3].trace()))
-    return a[v] if v in a else (a["block"] + a["sector"]) / 2
+def _in_cells(pulls: Tensor, band: Band) -> Tensor:
+    """Sum ``(parameter, point)`` in the cells that hold a point."""
+    zone = ((band.g - band.g_low) / (_ZONE_PX * band.g_step)).long()
+    turn = (band.azimuth_rad + math.pi) * (_SECTORS / (2 * math.pi))
+    place = zone * _SECTORS + turn.long().clamp(0, _SECTORS - 1)
+    used, cell = torch.unique(place, return_inverse=True)
+    return pulls.new_zeros(len(pulls), len(used)).index_add_(1, cell, pulls)
+
+
+def _residuals(fit: Fit, *, band: Band, blocks: Tensor) -> Tensor:
+    """Compare blocks with the model of their mean, ``(block, point)``, weighted.
+
+    Relative to the measured mean it would be 10 % too small for 9 tiles, as speckle
+    enters numerator and denominator.
+    """
+    relative = blocks / band.at_pixels((2 * fit.model).exp()) - 1
+    residual: Tensor = band.at_points(relative) * band.weight.sqrt() / 2
+    return residual
+
+
+def _sandwich(information: Tensor, pulls: Tensor) -> Tensor:
+    """Turn the pulls of independent samples, ``(parameter, sample)``, to covariance."""
+    count = pulls.shape[1]
+    spread = pulls - pulls.mean(dim=1, keepdim=True)
+    half = solve_normal(information, spread)
+    return half @ half.T * (count / max(count - 1, 1))
