@@ -20,6 +20,7 @@ GRID: dict[str, Any] = {
     "voltage_kv": 300.0,
     "spherical_aberration_mm": 2.7,
     "amplitude_contrast": 0.1,
+    "phase_plate": False,
     "dose_e_per_angst2": 40.0,
     "dose_before_e_per_angst2": 0.0,
     "gain": "/gain.mrc",

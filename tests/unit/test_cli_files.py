@@ -25,9 +25,12 @@ _CTF_NAMES = [
     "phase_shift_deg",
     "score",
     "resolution_angst",
+    "defocus_error_angst",
     "defocus_u_error_angst",
     "defocus_v_error_angst",
     "defocus_angle_error_deg",
+    "phase_shift_error_deg",
+    "aliasing_angst",
 ]
 
 

@@ -4,6 +4,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,15 +75,6 @@ def test_very_high_defocus_of_fine_pixels(thon_rings: Callable[..., Tensor]) -> 
     assert ctf.defocus_angst == pytest.approx(39900, rel=0.005)  # the field's target
 
 
-def test_phase_shift_is_found_with_defocus(thon_rings: Callable[..., Tensor]) -> None:
-    image = thon_rings((1024, 1024), phase_shift_deg=70)
-    search = CtfSearch(phase_shift_max_deg=180)
-    ctf = _estimate(image, pixel_size_angst=1.4, search=search).ctf
-    # phase and defocus trade off: 30 Å and 5 degrees are two standard errors
-    assert ctf.phase_shift_deg == pytest.approx(70, abs=8)
-    assert ctf.defocus_angst == pytest.approx(12000, abs=60)
-
-
 def test_known_phase_shift_is_kept(thon_rings: Callable[..., Tensor]) -> None:
     image = thon_rings(phase_shift_deg=90)
     search = CtfSearch(phase_shift_deg=90)
@@ -91,42 +83,30 @@ def test_known_phase_shift_is_kept(thon_rings: Callable[..., Tensor]) -> None:
     assert ctf.defocus_angst == pytest.approx(12000, abs=40)
 
 
-def test_standard_errors_cover_the_truth(thon_rings: Callable[..., Tensor]) -> None:
-    pulls = []
-    for seed in range(12):
-        image = thon_rings((1100, 1100), seed=seed, signal_to_noise=0.7)
-        ctf = _estimate(image, pixel_size_angst=1.4).ctf
-        assert ctf.defocus_u_error_angst is not None
-        assert ctf.defocus_v_error_angst is not None
-        pulls.append((ctf.defocus_u_angst - 12150) / ctf.defocus_u_error_angst)
-        pulls.append((ctf.defocus_v_angst - 11850) / ctf.defocus_v_error_angst)
-    spread = torch.tensor(pulls).square().mean().sqrt()
-    # 9 blocks: Student's t of 8 degrees has 1.15; 24 values scatter by 15 %
-    assert 0.6 < float(spread) < 1.7
-
-
 def test_spectrum_may_be_power_or_amplitude(thon_rings: Callable[..., Tensor]) -> None:
     power = _centred_power(thon_rings((1024, 1024)))
     of_power = _estimate_of_spectrum(power, pixel_size_angst=1.4).ctf
     of_amplitude = _estimate_of_spectrum(power.sqrt(), pixel_size_angst=1.4).ctf
     assert of_power.defocus_angst == pytest.approx(12000, abs=30)
+    # neighbours are averaged before the logarithm; a standard error is 10 Å
     assert of_power.defocus_u_angst == pytest.approx(
-        of_amplitude.defocus_u_angst, abs=0.5
+        of_amplitude.defocus_u_angst, abs=3
     )
-    assert of_power.score == pytest.approx(of_amplitude.score, abs=1e-4)
+    assert of_power.score == pytest.approx(of_amplitude.score, abs=0.01)
     assert of_power.defocus_u_error_angst is not None
     assert 2 < of_power.defocus_u_error_angst < 40
 
 
-def test_curves_follow_each_other(thon_rings: Callable[..., Tensor]) -> None:
-    fit = _estimate(thon_rings(), pixel_size_angst=1.4)
-    curves = (fit.frequency_per_angst, fit.profile, fit.model, fit.agreement)
-    assert len({curve.shape for curve in curves}) == 1
-    assert all(bool(curve.isfinite().all()) for curve in curves)
-    assert bool((fit.frequency_per_angst.diff() > 0).all())
-    inner = fit.frequency_per_angst < 1 / 6
-    pair = torch.stack((fit.profile[inner], fit.model[inner]))
-    assert float(torch.corrcoef(pair)[0, 1]) > 0.9
+@pytest.mark.parametrize("box", [256, 2048])
+def test_curves_follow_each_other(thon_rings: Callable[..., Tensor], box: int) -> None:
+    rings = _estimate(thon_rings(), pixel_size_angst=1.4, box_px=box).rings
+    curves = (rings.frequency_per_angst, rings.profile, rings.model, rings.agreement)
+    assert all(np.isfinite(curve).all() for curve in curves)
+    assert all(curve.dtype == np.float32 for curve in curves)
+    assert len(rings.profile) <= 256
+    assert (np.diff(rings.frequency_per_angst) > 0).all()
+    inner = rings.frequency_per_angst < 1 / 6
+    assert np.corrcoef(rings.profile[inner], rings.model[inner])[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -184,7 +164,6 @@ def test_coarse_pixels_are_refused() -> None:
         {"defocus_min_angst": 9000.0, "defocus_max_angst": 8000.0},
         {"defocus_min_angst": -100.0},
         {"astigmatism_max_angst": 7000.0},
-        {"phase_shift_deg": 90.0, "phase_shift_max_deg": 45.0},
     ],
 )
 def test_search_that_cannot_be_is_refused(nonsense: dict[str, float]) -> None:

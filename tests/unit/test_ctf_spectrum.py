@@ -33,13 +33,16 @@ def test_wave_peaks_at_its_frequency() -> None:
 
 
 def test_fine_pixels_are_cropped_to_about_1_4_angst() -> None:
-    spectra = power_spectra(_noise(1100, 1000), pixel_size_angst=0.7)
+    image = _noise(2850, 2820)  # just three tiles of 1024 px, 12 % in common
+    spectra = power_spectra(image, pixel_size_angst=0.7)
     assert spectra.power.shape[1:] == (512, 257)
     assert spectra.pixel_size_angst == pytest.approx(1.4, rel=0.03)
     rows = torch.arange(1100)[:, None]
     wave = torch.sin(2 * math.pi * rows * 0.7 / 14) + torch.zeros(1100, 1000)
-    peak = int(power_spectra(wave, pixel_size_angst=0.7).mean[:256, 0].argmax())
-    frequency = peak / (512 * spectra.pixel_size_angst)
+    spectra = power_spectra(wave, pixel_size_angst=0.7, extent_angst=700)
+    half = spectra.power.shape[1] // 2
+    peak = int(spectra.mean[:half, 0].argmax())
+    frequency = peak / spectra.extent_angst
     assert 1 / frequency == pytest.approx(14, rel=0.01)  # half a pixel of 51
 
 
@@ -53,23 +56,29 @@ def test_hot_pixels_do_not_lift_the_spectrum() -> None:
     assert float(dirty / clean) == pytest.approx(1, abs=0.02)
 
 
-def test_blocks_average_to_the_mean_and_leave_one_out_agrees() -> None:
+def test_blocks_average_to_the_mean() -> None:
     spectra = power_spectra(_noise(400, 600), pixel_size_angst=2, box_px=128)
     count = spectra.tile_count
     assert len(count) == 16  # 4 rows and 6 columns of tiles
     weighted = (spectra.power * count[:, None, None]).sum(0) / count.sum()
     torch.testing.assert_close(spectra.mean, weighted)
-    left = torch.cat((spectra.power[:3], spectra.power[4:]))
-    left_count = torch.cat((count[:3], count[4:]))
-    expected = (left * left_count[:, None, None]).sum(0) / left_count.sum()
-    torch.testing.assert_close(spectra.without_each[3], expected, rtol=1e-4, atol=0)
+
+
+def test_small_image_is_cut_three_times_and_tiles_grow_if_asked() -> None:
+    spectra = power_spectra(_noise(770, 900), pixel_size_angst=2)
+    assert int(spectra.tile_count.sum()) == 3 * 4
+    assert spectra.extent_angst == 280 * 2
+    longer = power_spectra(_noise(770, 900), pixel_size_angst=2, extent_angst=1000)
+    assert longer.extent_angst == pytest.approx(1000, rel=0.03)
+    whole = power_spectra(_noise(770, 900), pixel_size_angst=2, extent_angst=9999)
+    assert whole.extent_angst == 770 * 2
 
 
 def test_16_bit_integers_are_taken() -> None:
     image = (_noise(300, 200) * 50 + 400).to(torch.uint16)
     spectra = power_spectra(image, pixel_size_angst=1.4)
     assert spectra.power.dtype == torch.float32
-    assert spectra.power.shape == (2, 200, 101)  # two tiles of the shorter side
+    assert spectra.power.shape == (6, 128, 65)  # three tiles by two, not smaller
     assert float(spectra.mean[1:-1, 1:-1].mean()) == pytest.approx(2500, rel=0.03)
 
 

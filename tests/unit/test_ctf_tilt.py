@@ -59,7 +59,7 @@ def fit(
     ).gathered()
     twice = math.radians(2 * ANGLE)
     model = RingModel.make(
-        tiles.mean(dim=0).flatten()[band.index].double().log() / 2,
+        tiles.mean(dim=0).flatten()[band.index].double(),
         band=band,
         optics=LENS,
     ).at(

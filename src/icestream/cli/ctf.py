@@ -43,6 +43,12 @@ def ctf_command(
             "size is then that of the spectrum.",
         ),
     ] = False,
+    phase_plate: Annotated[
+        bool,
+        typer.Option(
+            "--phase-plate", help="Find the phase shift of a phase plate too."
+        ),
+    ] = False,
     star: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +69,9 @@ def ctf_command(
         voltage_kv=voltage_kv,
         spherical_aberration_mm=spherical_aberration_mm,
         amplitude_contrast=amplitude_contrast,
+        phase_plate=phase_plate,
     )
+    search = params.search(phase_plate=phase_plate)
 
     def fit(path: Path) -> Ctf:
         image = load_image(path)
@@ -77,9 +85,8 @@ def ctf_command(
             )
         }
         if power_spectrum:
-            found = estimate_ctf_of_spectrum(image, **optics, search=params.search())
+            found = estimate_ctf_of_spectrum(image, **optics, search=search)
         else:
-            search = params.search()
             found = estimate_ctf(image, **optics, search=search, box_px=params.box_px)
         return found.ctf
 
@@ -112,7 +119,7 @@ def _print_table(results: Sequence[FileResult[Ctf]]) -> None:
             _with_error(ctf.defocus_u_angst, ctf.defocus_u_error_angst),
             _with_error(ctf.defocus_v_angst, ctf.defocus_v_error_angst),
             _with_error(ctf.defocus_angle_deg, ctf.defocus_angle_error_deg),
-            f"{ctf.phase_shift_deg:.1f}",
+            _with_error(ctf.phase_shift_deg, ctf.phase_shift_error_deg, ".1f"),
             f"{ctf.score:.3f}",
             "none" if resolution is None else f"{resolution:.2f}",
         )
@@ -120,5 +127,5 @@ def _print_table(results: Sequence[FileResult[Ctf]]) -> None:
         stdout().print(table)
 
 
-def _with_error(value: float, error: float | None) -> str:
-    return f"{value:,.0f}" if error is None else f"{value:,.0f} ± {error:.0f}"
+def _with_error(value: float, error: float | None, form: str = ",.0f") -> str:
+    return f"{value:{form}}" + ("" if error is None else f" ± {error:{form}}")

@@ -2,7 +2,7 @@
 
 from icestream.domain.acquisition import AcquisitionSetup, OpticsGroup
 from icestream.domain.consensus import CtfAgreement
-from icestream.domain.ctf import Ctf
+from icestream.domain.ctf import Ctf, CtfRings
 from icestream.domain.exposure import ExposureMetadata
 from icestream.domain.image import Micrograph, Movie, RawFile
 from icestream.domain.motion import MotionField, MovieMotion
@@ -16,6 +16,7 @@ __all__ = [
     "Coordinates",
     "Ctf",
     "CtfAgreement",
+    "CtfRings",
     "ExposureMetadata",
     "MaskClass",
     "Micrograph",

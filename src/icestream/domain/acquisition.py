@@ -28,6 +28,8 @@ class AcquisitionSetup:
         Spherical aberration Cs, mm.
     amplitude_contrast
         Fraction of amplitude contrast, 0 to 1.
+    phase_plate
+        A phase plate is in the beam: the phase shift is to be found with the defocus.
     dose_e_per_angst2
         Of a whole exposure, e/Å2; ``None`` where it is not known.
     dose_before_e_per_angst2
@@ -53,6 +55,7 @@ class AcquisitionSetup:
     voltage_kv: float
     spherical_aberration_mm: float = 2.7
     amplitude_contrast: float = 0.1
+    phase_plate: bool = False
     dose_e_per_angst2: float | None = None
     dose_before_e_per_angst2: float = 0.0
     gain: str | None = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from icestream.domain import Ctf, Micrograph
+from icestream.domain import Ctf, CtfRings, Micrograph
 from icestream.domain.errors import BadSettings
 from icestream.engines.ctf import CtfSearch, estimate_ctf, estimate_ctf_of_spectrum
 from icestream.protocols.images import load_file, load_image
@@ -38,12 +38,6 @@ class EstimateCtfParams(Params):
     astigmatism_max_angst: float = Field(
         default=2000.0, ge=0, description="Largest U - V, Å."
     )
-    phase_shift_deg: float = Field(
-        default=0.0, description="Extra phase shift, degrees; start of its range."
-    )
-    phase_shift_max_deg: float | None = Field(
-        default=None, description="End of the range to be searched; fixed if not given."
-    )
     box_px: int = Field(
         default=512, ge=128, le=2048, description="Side of the power spectrum, px."
     )
@@ -56,19 +50,31 @@ class EstimateCtfParams(Params):
             raise ValueError(str(error)) from error
         return self
 
-    def search(self) -> CtfSearch:
-        """Return the engine's ranges."""
-        return CtfSearch(**self.model_dump(exclude={"box_px"}))
+    def search(self, *, phase_plate: bool = False) -> CtfSearch:
+        """Return the engine's ranges: of a phase plate, the phase shift is searched."""
+        return CtfSearch(
+            **self.model_dump(exclude={"box_px"}),
+            phase_shift_deg=None if phase_plate else 0.0,
+        )
 
 
 class EstimateCtf(PerItem[EstimateCtfParams]):
-    """Fit defocus and astigmatism to the Thon rings of a micrograph."""
+    """Fit defocus and astigmatism to the Thon rings of a micrograph.
+
+    The phase shift too, where a phase plate is declared.
+    """
 
     name: ClassVar = "estimate_ctf"
     Params: ClassVar = EstimateCtfParams
     inputs: ClassVar = {"micrograph": Input(kind=Micrograph)}
-    outputs: ClassVar = {"ctf": Ctf}
-    reads: ClassVar = ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
+    outputs: ClassVar = {"ctf": Ctf, "rings": CtfRings}
+    reads: ClassVar = (
+        "voltage_kv",
+        "spherical_aberration_mm",
+        "amplitude_contrast",
+        "phase_plate",
+    )
+    revision: ClassVar = 2
     citation: ClassVar = (
         "Rohou A, Grigorieff N (2015). CTFFIND4: fast and accurate defocus estimation "
         "from electron micrographs. J. Struct. Biol. 192, 216-221 (the method that is "
@@ -77,13 +83,13 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
 
     def process(
         self, context: Context, /, *, micrograph: Micrograph
-    ) -> Mapping[str, Ctf]:
+    ) -> Mapping[str, Ctf | CtfRings]:
         """Return the fit; raises ``CtfNotFound`` where no ring is seen."""
         optics = {
             "voltage_kv": context.acquisition.voltage_kv,
             "spherical_aberration_mm": context.acquisition.spherical_aberration_mm,
             "amplitude_contrast": context.acquisition.amplitude_contrast,
-            "search": self.params.search(),
+            "search": self.params.search(phase_plate=context.acquisition.phase_plate),
         }
         if micrograph.spectrum is not None:
             fit = estimate_ctf_of_spectrum(
@@ -99,4 +105,4 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
                 box_px=self.params.box_px,
                 **optics,
             )
-        return {"ctf": fit.ctf}
+        return {"ctf": fit.ctf, "rings": fit.rings}

@@ -23,11 +23,12 @@ __all__ = [
     "Optics",
     "band_position",
     "log_amplitude",
+    "power_in_band",
     "select_band",
 ]
 
 _ICE_RING_ANGST = (3.5, 4.1)
-_CELLS = 36  # of 5 degrees, on half a turn
+_CELLS = 24  # of 7.5 degrees, on half a turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Band:
         return torch.atan2(self.across, self.along)
 
     def gathered(self) -> Band:
-        """Put neighbouring pixels together: half a pixel wide, 5 degrees long.
+        """Put neighbouring pixels together: half a pixel wide, 7.5 degrees long.
 
         A point lies at the mean of its pixels, so nothing is lost but the bend of the
         model within it.
@@ -186,11 +187,8 @@ def select_band(
     )
 
 
-def log_amplitude(power: Tensor, band: Band) -> Tensor:
-    """Take half the logarithm of a power spectrum in a band.
-
-    Speckle multiplies a spectrum, so its logarithm has the same noise everywhere and
-    the unit of the image becomes an offset.
+def power_in_band(power: Tensor, band: Band) -> Tensor:
+    """Take the pixels of a band out of a power spectrum, none of them zero.
 
     Parameters
     ----------
@@ -204,7 +202,16 @@ def log_amplitude(power: Tensor, band: Band) -> Tensor:
     """
     values = power.flatten(-2)[..., band.index].double()
     floor = values.mean(dim=-1, keepdim=True) * 1e-6
-    return values.clamp_min(floor).clamp_min(1e-300).log() / 2
+    return values.clamp_min(floor).clamp_min(1e-300)
+
+
+def log_amplitude(power: Tensor) -> Tensor:
+    """Take half the logarithm of power.
+
+    Speckle multiplies a spectrum, so its logarithm has the same noise everywhere and
+    the unit of the image becomes an offset.
+    """
+    return power.log() / 2
 
 
 def band_position(g2: Tensor, *, band: Band) -> Tensor:

@@ -7,22 +7,32 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from icestream.domain.ctf import Ctf
+import torch
+
 from icestream.domain.errors import BadSettings, CtfNotFound
-from icestream.domain.units import within_half_turn_deg
-from icestream.engines.ctf.band import Optics, log_amplitude, select_band
+from icestream.engines.ctf.band import (
+    Optics,
+    log_amplitude,
+    power_in_band,
+    select_band,
+)
 from icestream.engines.ctf.profile import equiphase_profile, fit_resolution_angst
 from icestream.engines.ctf.refine import RingModel, refine
+from icestream.engines.ctf.result import as_ctf, as_rings
+from icestream.engines.ctf.sampling import aliasing_angst
 from icestream.engines.ctf.search import search_defocus
-from icestream.engines.ctf.spectrum import half_spectrum, power_spectra
-from icestream.engines.ctf.uncertainty import jackknife_covariance, sector_covariance
+from icestream.engines.ctf.spectrum import (
+    BlockSpectra,
+    half_spectrum,
+    power_spectra,
+)
+from icestream.engines.ctf.uncertainty import covariance_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from icestream.engines.ctf.band import Band
+    from icestream.domain.ctf import Ctf, CtfRings
     from icestream.engines.ctf.refine import Fit
-    from icestream.engines.ctf.spectrum import BlockSpectra
 
 __all__ = [
     "CtfFit",
@@ -32,10 +42,9 @@ __all__ = [
     "estimate_ctf_of_spectrum",
 ]
 
-_MIN_BLOCKS = 4
 _OUTLIER_SIGMA = 4.0
-_MIN_SIGNIFICANCE = 9.0  # 200 images of white noise: 4.5 +- 1.0, at most 7.1
-_MAX_ANGLE_ERROR_DEG = 180 / math.sqrt(12)  # that of a random angle
+_LONGER, _WORTH = 1.5, 1.1  # tiles: two pixels a ring are possible, three are good
+_MIN_SIGNIFICANCE = 8.0  # 250 images of white noise: 4.7 +- 0.9, at most 7.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +61,7 @@ class CtfSearch:
     astigmatism_max_angst
         Largest U - V, Å.
     phase_shift_deg
-        Extra phase shift, degrees; the start of its range where it is fitted.
-    phase_shift_max_deg
-        End of the range to be searched; ``None`` keeps the phase shift fixed.
+        Extra phase shift, degrees; ``None`` where it is to be found, of all there are.
 
     Raises
     ------
@@ -67,8 +74,7 @@ class CtfSearch:
     defocus_min_angst: float = 3000.0
     defocus_max_angst: float = 50000.0
     astigmatism_max_angst: float = 2000.0
-    phase_shift_deg: float = 0.0
-    phase_shift_max_deg: float | None = None
+    phase_shift_deg: float | None = 0.0
 
     def __post_init__(self) -> None:
         high = self.high_resolution_angst
@@ -89,39 +95,14 @@ class CtfSearch:
                 f"Astigmatism is searched up to {self.astigmatism_max_angst:g} Å.",
                 hint="It must be less than twice the lowest defocus.",
             )
-        end = self.phase_shift_max_deg
-        if end is not None and end <= self.phase_shift_deg:
-            raise BadSettings(
-                f"The phase shift is searched from {self.phase_shift_deg:g} to "
-                f"{end:g} degrees.",
-                hint="The first must be the smaller; leave out the second to fix it.",
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CtfFit:
-    """A fitted contrast transfer function with the curves that show how good it is.
-
-    Parameters
-    ----------
-    ctf
-        The result.
-    frequency_per_angst
-        ``(bin,)``, spatial frequency at the mean defocus, 1/Å.
-    profile
-        ``(bin,)``, equiphase average of the spectrum without background, scaled to the
-        envelope of the rings.
-    model
-        ``(bin,)``, fitted rings in the same unit, 0 to 1.
-    agreement
-        ``(bin,)``, local correlation of profile and model, -1 to 1.
-    """
+    """A fitted contrast transfer function with the curves that show how good it is."""
 
     ctf: Ctf
-    frequency_per_angst: Tensor
-    profile: Tensor
-    model: Tensor
-    agreement: Tensor
+    rings: CtfRings
 
 
 def estimate_ctf(
@@ -151,13 +132,13 @@ def estimate_ctf(
     search
         Ranges of resolution, defocus, astigmatism and phase shift.
     box_px
-        Side of the averaged power spectrum, at a pixel of 1.4 Å or coarser.
+        Side of the averaged power spectrum, as `power_spectra` has it. It grows with
+        the image where the defocus is too high for it.
 
     Returns
     -------
     CtfFit
-        Standard errors by jackknife over up to 16 regions of the image, or from the
-        scatter of the residual over sectors of azimuth where that is larger.
+        With standard errors, see `estimate_ctf_of_blocks`.
 
     Raises
     ------
@@ -174,13 +155,27 @@ def estimate_ctf(
     spectrum of tapered tiles; a dictionary over sectors of azimuth for the search; a
     joint least squares of background, envelope and defocus for the refinement.
     """
-    return estimate_ctf_of_blocks(
-        power_spectra(image, pixel_size_angst=pixel_size_angst, box_px=box_px),
+    fit_blocks = partial(
+        estimate_ctf_of_blocks,
         voltage_kv=voltage_kv,
         spherical_aberration_mm=spherical_aberration_mm,
         amplitude_contrast=amplitude_contrast,
         search=search,
     )
+    cut = partial(
+        power_spectra, image, pixel_size_angst=pixel_size_angst, box_px=box_px
+    )
+    spectra = cut()
+    fit = fit_blocks(spectra)
+    limit = fit.ctf.aliasing_angst
+    wanted = _high_resolution_angst(spectra, search or CtfSearch())
+    if limit is None:
+        return fit
+    longest = min(image.shape) * pixel_size_angst
+    extent = min(spectra.extent_angst * _LONGER * limit / wanted, longest)
+    if extent < spectra.extent_angst * _WORTH:
+        return fit
+    return fit_blocks(cut(extent_angst=extent))
 
 
 def estimate_ctf_of_blocks(
@@ -196,23 +191,59 @@ def estimate_ctf_of_blocks(
     Parameters
     ----------
     spectra
-        Of its regions, wherever they come from.
+        Of its regions, wherever they come from; one is enough.
     voltage_kv, spherical_aberration_mm, amplitude_contrast, search
-        As for `estimate_ctf`, and so are result and errors.
+        As for `estimate_ctf`, and so are the errors that are raised.
+
+    Returns
+    -------
+    CtfFit
+        Nothing is fitted beyond ``aliasing_angst``. Standard errors: see
+        `icestream.engines.ctf.uncertainty`.
     """
+    search = search or CtfSearch()
     optics = Optics(
         voltage_kv=voltage_kv,
         spherical_aberration_mm=spherical_aberration_mm,
         amplitude_contrast=amplitude_contrast,
     )
-    enough = len(spectra.tile_count) >= _MIN_BLOCKS
-    return _fit(
-        spectra.mean,
-        pixel_size_angst=spectra.pixel_size_angst,
-        optics=optics,
-        search=search or CtfSearch(),
-        without_each=spectra.without_each if enough else None,
+    high = _high_resolution_angst(spectra, search)
+    power = spectra.mean
+    refined = partial(
+        _refined, power=power, spectra=spectra, optics=optics, search=search
     )
+    model, fit = refined(high)
+    limit = aliasing_angst(fit.parameters, optics=optics, spectra=spectra)
+    if limit is not None and limit > high:
+        model, fit = refined(min(limit, search.low_resolution_angst / 2))
+        limit = aliasing_angst(fit.parameters, optics=optics, spectra=spectra)
+    _require_rings(model, fit, search=search)
+    whole = select_band(
+        power.shape[-2],
+        pixel_size_angst=spectra.pixel_size_angst,
+        resolution_angst=(search.low_resolution_angst, 2.0 * spectra.pixel_size_angst),
+        skip_ice=False,
+        device=power.device,
+    )
+    curves = equiphase_profile(
+        log_amplitude(power_in_band(power, whole)),
+        band=whole,
+        optics=optics,
+        parameters=fit.parameters,
+    )
+    ctf = as_ctf(
+        fit.parameters,
+        covariance=covariance_of(
+            fit,
+            band=model.band,
+            blocks=power_in_band(spectra.power, model.band),
+            weight=spectra.tile_count,
+        ),
+        score=model.score(fit),
+        resolution_angst=fit_resolution_angst(curves),
+        aliasing_angst=limit,
+    )
+    return CtfFit(ctf=ctf, rings=as_rings(curves))
 
 
 def estimate_ctf_of_spectrum(
@@ -239,7 +270,7 @@ def estimate_ctf_of_spectrum(
     Returns
     -------
     CtfFit
-        Standard errors from the scatter of the residual over sectors of azimuth.
+        As `estimate_ctf_of_blocks` gives it for one block.
 
     Raises
     ------
@@ -250,117 +281,79 @@ def estimate_ctf_of_spectrum(
     BadSettings
         Pixels too coarse for the limits of resolution.
     """
-    optics = Optics(
+    power = half_spectrum(spectrum)
+    return estimate_ctf_of_blocks(
+        BlockSpectra(
+            power=power[None],
+            tile_count=power.new_ones(1),
+            pixel_size_angst=pixel_size_angst,
+            place_angst=power.new_zeros(1, 2),
+        ),
         voltage_kv=voltage_kv,
         spherical_aberration_mm=spherical_aberration_mm,
         amplitude_contrast=amplitude_contrast,
-    )
-    return _fit(
-        half_spectrum(spectrum),
-        pixel_size_angst=pixel_size_angst,
-        optics=optics,
-        search=search or CtfSearch(),
-        without_each=None,
+        search=search,
     )
 
 
-def _fit(
-    power: Tensor,
-    *,
-    pixel_size_angst: float,
-    optics: Optics,
-    search: CtfSearch,
-    without_each: Tensor | None,
-) -> CtfFit:
-    """Search, refine, judge and describe."""
-    band = _fit_band(power, pixel_size_angst=pixel_size_angst, search=search)
-    model, fit = _refined(
-        log_amplitude(power, band), band=band, optics=optics, search=search
-    )
-    score = model.score(fit)
-    _require_rings(fit, score=score, count=len(band.index), search=search)
-    covariance = sector_covariance(fit, band=band)
-    if without_each is not None:
-        by_region = jackknife_covariance(
-            fit,
-            without_each.flatten(-2)[:, band.index],
-            band=band,
-            power=power.flatten()[band.index],
-        )
-        covariance = max(covariance, by_region, key=lambda c: float(c[:3, :3].trace()))
-    whole = select_band(
-        power.shape[-2],
-        pixel_size_angst=pixel_size_angst,
-        resolution_angst=(search.low_resolution_angst, 2.0 * pixel_size_angst),
-        skip_ice=False,
-        device=power.device,
-    )
-    curves = equiphase_profile(
-        log_amplitude(power, whole),
-        band=whole,
-        optics=optics,
-        parameters=fit.parameters,
-    )
-    return CtfFit(
-        ctf=_as_ctf(
-            fit,
-            covariance=covariance,
-            score=score,
-            resolution_angst=fit_resolution_angst(curves),
-        ),
-        frequency_per_angst=curves.frequency_per_angst.to(power.dtype),
-        profile=curves.profile.to(power.dtype),
-        model=curves.model.to(power.dtype),
-        agreement=curves.agreement.to(power.dtype),
-    )
-
-
-def _fit_band(power: Tensor, *, pixel_size_angst: float, search: CtfSearch) -> Band:
-    """Select the pixels of the fit, or say that there are too few."""
-    high = search.high_resolution_angst or max(4.0, 2.2 * pixel_size_angst)
-    high = max(high, 2.05 * pixel_size_angst)
+def _high_resolution_angst(spectra: BlockSpectra, search: CtfSearch) -> float:
+    """Choose the end of the fit, or say that nothing would be left."""
+    pixel = spectra.pixel_size_angst
+    high = search.high_resolution_angst or max(4.0, 2.2 * pixel)
+    high = max(high, 2.05 * pixel)
     low = search.low_resolution_angst
     if high > low / 2:
         raise BadSettings(
-            f"The spectrum has pixels of {pixel_size_angst:.2f} Å, the fit would run "
-            f"from {low:g} to {high:.1f} Å.",
+            f"The spectrum has pixels of {pixel:.2f} Å, the fit would run from {low:g} "
+            f"to {high:.1f} Å.",
             hint="A CTF needs finer pixels; use the unbinned image.",
         )
-    return select_band(
-        power.shape[-2],
-        pixel_size_angst=pixel_size_angst,
-        resolution_angst=(low, high),
-        skip_ice=True,
-        device=power.device,
-    ).gathered()
+    return high
 
 
 def _refined(
-    values: Tensor, *, band: Band, optics: Optics, search: CtfSearch
+    high_resolution_angst: float,
+    *,
+    power: Tensor,
+    spectra: BlockSpectra,
+    optics: Optics,
+    search: CtfSearch,
 ) -> tuple[RingModel, Fit]:
-    """Search the grid, refine, clip outliers among ``(pixel,)`` values, refine."""
-    phase, end = search.phase_shift_deg, search.phase_shift_max_deg
+    """Search the grid, refine, clip outliers, refine."""
+    band = select_band(
+        power.shape[-2],
+        pixel_size_angst=spectra.pixel_size_angst,
+        resolution_angst=(search.low_resolution_angst, high_resolution_angst),
+        skip_ice=True,
+        device=power.device,
+    ).gathered()
+    values = power_in_band(power, band)
     starts = search_defocus(
-        band.at_points(values),
+        log_amplitude(band.at_points(values)),
         band=band,
         optics=optics,
         defocus_angst=(search.defocus_min_angst, search.defocus_max_angst),
         astigmatism_angst=search.astigmatism_max_angst,
-        phase_shift_deg=(phase, phase if end is None else end),
+        phase_shift_deg=search.phase_shift_deg,
     )
-    make = partial(RingModel.make, band=band, optics=optics, fits_phase=end is not None)
+    make = partial(
+        RingModel.make,
+        band=band,
+        optics=optics,
+        fits_phase=search.phase_shift_deg is None,
+    )
     first = refine(make(values), starts)
     model = band.at_pixels(first.model)
-    residual = values - model
+    residual = log_amplitude(values) - model
     limit = _OUTLIER_SIGMA * float(residual.square().mean().sqrt())
-    clipped = make(model + residual.clamp(-limit, limit))
+    clipped = make(values.minimum(torch.exp(2 * (model + limit))))
     return clipped, refine(clipped, [first.parameters])
 
 
-def _require_rings(fit: Fit, *, score: float, count: float, search: CtfSearch) -> None:
+def _require_rings(model: RingModel, fit: Fit, *, search: CtfSearch) -> None:
     """Raise where the rings could be noise."""
     p = fit.parameters
-    significance = score * math.sqrt(count)
+    significance = model.significance(fit)
     if significance < _MIN_SIGNIFICANCE:
         raise CtfNotFound(
             f"The best defocus ({p.mean_angst:.0f} Å) correlates with the spectrum at "
@@ -377,30 +370,3 @@ def _require_rings(fit: Fit, *, score: float, count: float, search: CtfSearch) -
             f"astigmatism {astigmatism:.0f} Å.",
             hint="Widen the range if such values are expected.",
         )
-
-
-def _as_ctf(
-    fit: Fit, *, covariance: Tensor, score: float, resolution_angst: float | None
-) -> Ctf:
-    """Turn mean and components into U, V and angle, with first-order errors."""
-    p = fit.parameters
-    half = math.hypot(p.along_angst, p.across_angst)
-    twice = math.atan2(p.across_angst, p.along_angst)
-    c, s = math.cos(twice), math.sin(twice)
-    turn = math.degrees(1 / (2 * max(half, 1e-3)))
-    slopes = covariance.new_tensor(
-        [[1.0, c, s], [1.0, -c, -s], [0.0, -s * turn, c * turn]]
-    )
-    variance = (slopes @ covariance[:3, :3] @ slopes.T).diagonal().clamp_min(0)
-    u_error, v_error, angle_error = variance.sqrt().tolist()
-    return Ctf(
-        defocus_u_angst=p.mean_angst + half,
-        defocus_v_angst=p.mean_angst - half,
-        defocus_angle_deg=within_half_turn_deg(math.degrees(twice) / 2),
-        phase_shift_deg=p.phase_shift_deg,
-        score=score,
-        resolution_angst=resolution_angst,
-        defocus_u_error_angst=u_error,
-        defocus_v_error_angst=v_error,
-        defocus_angle_error_deg=min(angle_error, _MAX_ANGLE_ERROR_DEG),
-    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from icestream.engines.ctf.band import band_position
+from icestream.engines.ctf.band import band_position, log_amplitude
 from icestream.engines.ctf.linear import solve_normal, spline_basis
 
 if TYPE_CHECKING:
@@ -151,11 +151,16 @@ class RingModel:
 
     @classmethod
     def make(
-        cls, values: Tensor, *, band: Band, optics: Optics, fits_phase: bool = False
+        cls, power: Tensor, *, band: Band, optics: Optics, fits_phase: bool = False
     ) -> RingModel:
-        """Prepare the bases of a band for the log amplitude of its pixels."""
-        data = band.at_points(values)
-        scatter = float((values - band.at_pixels(data)).square().sum())
+        """Prepare the bases of a band for the power of its pixels.
+
+        Neighbours are averaged before the logarithm: that of few tiles has long tails.
+        """
+        data = log_amplitude(band.at_points(power))
+        values = log_amplitude(power)
+        spread = values - band.at_pixels(band.at_points(values))
+        scatter = float(spread.square().sum())
         position = band_position(band.g2, band=band)
         root = band.weight.sqrt()
         return cls(
@@ -208,12 +213,21 @@ class RingModel:
 
     def score(self, fit: Fit) -> float:
         """Correlate rings with pixels, the background taken out of both, -1 to 1."""
+        return self._correlation(fit, further=self.scatter)
+
+    def significance(self, fit: Fit) -> float:
+        """Tell how many times more rings there are than noise has by chance."""
+        score = self._correlation(fit, further=0.0)
+        return score * math.sqrt(len(self.data) / max(1 - score**2, 1e-9))
+
+    def _correlation(self, fit: Fit, *, further: float) -> float:
+        """Correlate rings and data, which vary by ``further`` more than seen here."""
         pair = torch.stack((self.data, fit.rings))
         mixed = pair @ self.smooth.T
         product = pair @ pair.T - mixed @ solve_normal(
             self.smooth @ self.smooth.T, mixed.T
         )
-        all_data = product[0, 0] + self.scatter
+        all_data = product[0, 0] + further
         norm = (all_data * product[1, 1]).clamp_min(0).sqrt()
         return float(product[0, 1] / norm) if float(norm) > 0 else 0.0
 

@@ -28,7 +28,7 @@ _SECTORS = 12
 _STEP_ANGST = 50.0
 _BACKGROUND_SPLINES = 6
 _FALL_ANGST2 = (60.0, 200.0)  # B factors tried for the amplitude of the rings
-_PHASE_STEP_DEG = 15.0
+_PHASES_DEG = tuple(range(0, 180, 15))  # half a turn more is the same
 _STARTS, _LOOKED_AT = 8, 256
 _NEAR_ANGST, _NEAR_DEG = 120.0, 20.0
 
@@ -40,7 +40,7 @@ def search_defocus(
     optics: Optics,
     defocus_angst: tuple[float, float],
     astigmatism_angst: float,
-    phase_shift_deg: tuple[float, float],
+    phase_shift_deg: float | None,
 ) -> list[RingParameters]:
     """Find the best points of a grid of defocus, astigmatism and phase shift.
 
@@ -55,7 +55,7 @@ def search_defocus(
     astigmatism_angst
         Highest U - V, Å.
     phase_shift_deg
-        Lowest and highest; the same for a known one.
+        The known one; ``None`` where it is to be searched too.
 
     Returns
     -------
@@ -81,20 +81,10 @@ def search_defocus(
             torch.stack((-torch.cos(twice), torch.sin(twice))) * height, smooth
         )
         match = _Match.of(data, pair)
-        for phase in _phases(phase_shift_deg):
+        for phase in _PHASES_DEG if phase_shift_deg is None else (phase_shift_deg,):
             total = grid.total(match.at(math.radians(2 * phase)))
             found += grid.best(total, phase_shift_deg=phase)
     return _apart(found)
-
-
-def _phases(limits_deg: tuple[float, float]) -> list[float]:
-    """Spread phases evenly; of a half turn the end is the beginning."""
-    low, high = limits_deg
-    steps = math.ceil((high - low) / _PHASE_STEP_DEG)
-    if steps == 0:
-        return [low]
-    count = steps if high - low >= 180 else steps + 1
-    return [low + (high - low) * i / steps for i in range(count)]
 
 
 def _apart(found: list[tuple[float, RingParameters]]) -> list[RingParameters]:

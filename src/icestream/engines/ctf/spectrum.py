@@ -22,6 +22,8 @@ __all__ = ["BlockSpectra", "half_spectrum", "power_spectra"]
 _MIN_SIDE_PX = 64
 _TAPER = 1 / 8  # of a tile, on each side; neighbours overlap by as much
 _MAX_BLOCKS_PER_AXIS = 4
+_PIXEL_ANGST = 1.4
+_SMALL_PX = 128
 _CLIP_SIGMA = 6.0
 _BATCH_PX = 4 << 20
 
@@ -48,17 +50,15 @@ class BlockSpectra:
     place_angst: Tensor
 
     @property
+    def extent_angst(self) -> float:
+        """Side of the tiles, Å: a pixel is one over this wide."""
+        return self.power.shape[-2] * self.pixel_size_angst
+
+    @property
     def mean(self) -> Tensor:
         """``(n, n // 2 + 1)``, the average over all tiles."""
         weight = self.tile_count / self.tile_count.sum()
         return torch.einsum("b,bhw->hw", weight, self.power)
-
-    @property
-    def without_each(self) -> Tensor:
-        """``(block, n, n // 2 + 1)``, the average over all tiles but one block's."""
-        weighted = self.power * self.tile_count[:, None, None]
-        left = self.tile_count.sum() - self.tile_count
-        return (weighted.sum(dim=0) - weighted) / left[:, None, None]
 
 
 def power_spectra(
@@ -66,7 +66,7 @@ def power_spectra(
     *,
     pixel_size_angst: float,
     box_px: int = 512,
-    min_pixel_size_angst: float = 1.4,
+    extent_angst: float = 0.0,
 ) -> BlockSpectra:
     """Average the power spectra of tapered tiles within up to 4 x 4 regions.
 
@@ -77,10 +77,11 @@ def power_spectra(
     pixel_size_angst
         Its pixel size, Å/px.
     box_px
-        Even side of the spectrum; smaller where the image is smaller than a tile.
-    min_pixel_size_angst
-        A finer image is cut into larger tiles, whose spectra are cropped, so that the
-        spectrum is that of about this pixel size.
+        Even side of the spectrum of a large image of 1.4 Å/px or coarser. A finer one
+        is cut into larger tiles, whose spectra are cropped to about that pixel size; a
+        small one into smaller tiles, so that there are three along each side.
+    extent_angst
+        Least side of a tile, Å, in any case; up to the whole image.
 
     Returns
     -------
@@ -99,11 +100,12 @@ def power_spectra(
     """
     values = _as_real(image)
     low, high = _usual_range(values)
-    side = min(values.shape)
-    tile = _fast_even(box_px * max(1.0, min_pixel_size_angst / pixel_size_angst))
-    if tile > side:
-        tile = side - side % 2
-    box = min(box_px, tile)
+    tile, box = _tile_and_box(
+        min(values.shape),
+        pixel_size_angst=pixel_size_angst,
+        box_px=box_px,
+        extent_angst=extent_angst,
+    )
     top, left, block = _tile_grid(values.shape, tile)
     power = values.new_zeros(max(block) + 1, box, box // 2 + 1)
     window = _taper(tile, values)
@@ -191,6 +193,18 @@ def _usual_range(values: Tensor) -> tuple[float, float]:
     if spread == 0:
         return -math.inf, math.inf
     return middle - spread, middle + spread
+
+
+def _tile_and_box(
+    side: int, *, pixel_size_angst: float, box_px: int, extent_angst: float
+) -> tuple[int, int]:
+    """Choose the side of the tiles and of their cropped spectra, both even."""
+    finer = max(1.0, _PIXEL_ANGST / pixel_size_angst)
+    # three tiles that overlap by a taper
+    small = max(side / (3 - 2 * _TAPER), _SMALL_PX)
+    wanted = max(min(box_px * finer, small), extent_angst / pixel_size_angst)
+    tile = min(_fast_even(wanted), side - side % 2)
+    return tile, 2 * math.floor(tile / finer / 2 + 1e-9)
 
 
 def _fast_even(size: float) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from icestream.domain.units import within_half_turn_deg
 from icestream.engines.ctf.band import band_position
 from icestream.engines.ctf.linear import solve_normal, spline_basis
 
@@ -352,7 +353,7 @@ def _as_tilt(plane: Tensor, covariance: Tensor, *, design: Tensor) -> TiltFit:
         math.degrees(math.atan2(slope_x, -slope_y)),
     )
     if not 0 <= axis < 180:
-        tilt, axis = -tilt, axis % 180
+        tilt, axis = -tilt, within_half_turn_deg(axis)
     along = plane.new_tensor([slope_y, slope_x]) / max(steep, 1e-12)
     across = plane.new_tensor([-slope_x, slope_y]) / max(steep, 1e-12)
     spread = covariance[1:3, 1:3]

@@ -1,9 +1,18 @@
-"""Covariance of fitted parameters, from blocks of tiles or sectors of one spectrum."""
+"""Covariance of fitted parameters, from what regions and parts of a spectrum disagree.
+
+Each cell of a spectrum (some pixels wide, a sector long) pulls at the parameters with
+its residuals; cells are taken as independent samples, so speckle, its correlation among
+neighbours, and what the model lacks count as they are. Each region of the micrograph
+pulls too; where their pulls scatter more (a tilt, a drop of denatured protein, carbon)
+that is the error. To first order this is the bootstrap over both, without its fits.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+
+import torch
 
 from icestream.engines.ctf.linear import solve_normal
 
@@ -13,64 +22,68 @@ if TYPE_CHECKING:
     from icestream.engines.ctf.band import Band
     from icestream.engines.ctf.refine import Fit
 
-__all__ = ["jackknife_covariance", "sector_covariance"]
+__all__ = ["covariance_of"]
 
-_SECTORS = 36
+_ZONE_PX, _SECTORS = 4, 18
+_MIN_REGIONS = 9  # fewer have tiles in common, and too few samples
+# What the first order lacks where rings are weak: fits of 380 simulated images of 768
+# and 1024 px scatter by 1.25 times as much.
+_BEYOND_FIRST_ORDER = 1.25
 
 
-def jackknife_covariance(
-    fit: Fit, without_each: Tensor, *, band: Band, power: Tensor
-) -> Tensor:
-    """Leave out one block at a time, to first order around the fit.
+def covariance_of(fit: Fit, *, band: Band, blocks: Tensor, weight: Tensor) -> Tensor:
+    """Estimate the covariance of the parameters of a fit.
 
     Parameters
     ----------
     fit
-        The fit to all blocks.
+        The fit to the mean of all regions.
     band
         Where its points lie.
-    without_each
-        ``(block, pixel)``, mean power of all blocks but one.
-    power
-        ``(pixel,)``, mean power of all blocks.
+    blocks
+        ``(block, pixel)``, power of each region.
+    weight
+        ``(block,)``, its tiles.
 
     Returns
     -------
     Tensor
-        ``(parameter, parameter)``, Å^2 and radians. Blocks are regions, so a defocus
-        that varies over the image (tilt) counts as uncertainty of its mean.
-
-    Notes
-    -----
-    A change of power is taken relative to the model: relative to the measured power it
-    would be 10 % too small for 9 tiles, as speckle enters numerator and denominator.
+        ``(parameter, parameter)``, Å^2 and radians.
     """
-    relative = (without_each - power).double() * band.at_pixels((-2 * fit.model).exp())
-    change = fit.step((band.at_points(relative) * band.weight.sqrt()).T / 2)
-    spread = change - change.mean(dim=1, keepdim=True)
-    count = change.shape[1]
-    return spread @ spread.T * ((count - 1) / count)
+    free = fit.projected_slopes()
+    information = fit.information()
+    found = [_sandwich(information, _in_cells(free * fit.residual, band))]
+    if len(blocks) >= _MIN_REGIONS:
+        pulls = free @ _residuals(fit, band=band, blocks=blocks).T
+        share = (weight / weight.sum()).to(pulls)
+        found.append(_sandwich(information, pulls * share))
+    widest = max(found, key=lambda one: float(one[:3, :3].trace()))
+    return widest * _BEYOND_FIRST_ORDER**2
 
 
-def sector_covariance(fit: Fit, *, band: Band) -> Tensor:
-    """Take sectors of azimuth as independent samples of the residual (sandwich).
-
-    Parameters
-    ----------
-    fit
-        The fit.
-    band
-        Where its pixels lie.
-
-    Returns
-    -------
-    Tensor
-        ``(parameter, parameter)``, Å^2 and radians. Neighbouring pixels of a spectrum
-        are correlated, so the curvature of the cost alone would promise too much.
-    """
+def _in_cells(pulls: Tensor, band: Band) -> Tensor:
+    """Sum ``(parameter, point)`` in the cells that hold a point."""
+    zone = ((band.g - band.g_low) / (_ZONE_PX * band.g_step)).long()
     turn = (band.azimuth_rad + math.pi) * (_SECTORS / (2 * math.pi))
-    sector = turn.long().clamp(0, _SECTORS - 1)
-    pulls = fit.projected_slopes() * fit.residual
-    summed = pulls.new_zeros(len(pulls), _SECTORS).index_add_(1, sector, pulls)
-    half = solve_normal(fit.information(), summed)
-    return half @ half.T * (_SECTORS / (_SECTORS - 1))
+    place = zone * _SECTORS + turn.long().clamp(0, _SECTORS - 1)
+    used, cell = torch.unique(place, return_inverse=True)
+    return pulls.new_zeros(len(pulls), len(used)).index_add_(1, cell, pulls)
+
+
+def _residuals(fit: Fit, *, band: Band, blocks: Tensor) -> Tensor:
+    """Compare blocks with the model of their mean, ``(block, point)``, weighted.
+
+    Relative to the measured mean it would be 10 % too small for 9 tiles, as speckle
+    enters numerator and denominator.
+    """
+    relative = blocks / band.at_pixels((2 * fit.model).exp()) - 1
+    residual: Tensor = band.at_points(relative) * band.weight.sqrt() / 2
+    return residual
+
+
+def _sandwich(information: Tensor, pulls: Tensor) -> Tensor:
+    """Turn the pulls of independent samples, ``(parameter, sample)``, to covariance."""
+    count = pulls.shape[1]
+    spread = pulls - pulls.mean(dim=1, keepdim=True)
+    half = solve_normal(information, spread)
+    return half @ half.T * (count / max(count - 1, 1))
