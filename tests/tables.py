@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from icestream.streaming.protocol import Gate
 
 
+G = TypeVar("G", bound="Gate[Any]")
+
+
+def gate_of(kind: type[G], **params: object) -> G:
+    """Make a gate, with its parameters checked."""
+    return kind(kind.parse(params))
+
+
 def table_of(
+    numbers: Mapping[str, Sequence[float | None]],
     *,
     asked: Sequence[int] | None = None,
     rank: Sequence[int] | None = None,
     standing: Sequence[int] | None = None,
     setup: Sequence[str] | None = None,
     is_complete: bool = False,
-    **numbers: Sequence[float | None],
 ) -> Table:
     """Columns as they are given; ``None`` is missing, and every row is asked for."""
     size = len(next(iter(numbers.values())))
@@ -45,7 +53,7 @@ def table_of(
 class Asking:
     """Asks a gate as a session does, and keeps the verdicts that stand.
 
-    Each exposure has a number in each column; its rank is its place in that list.
+    Each exposure has a number in each column, and ten of its setup follow it.
     """
 
     numbers: Mapping[str, Sequence[float | None]]
@@ -55,15 +63,15 @@ class Asking:
     def table(self, asked: Iterable[int], *, is_complete: bool = False) -> Table:
         shown = [n for n in self.order if n in self.verdicts or n in set(asked)]
         return table_of(
+            {name: [one[n] for n in shown] for name, one in self.numbers.items()},
             asked=[shown.index(one) for one in asked],
-            rank=shown,
+            rank=[10 * n for n in shown],
             standing=[
                 int(self.verdicts[n].accepted) if n in self.verdicts else -1
                 for n in shown
             ],
             setup=["grid"] * len(shown),
             is_complete=is_complete,
-            **{name: [one[n] for n in shown] for name, one in self.numbers.items()},
         )
 
     def arrive(self, gate: Gate[Any], batch: Sequence[int]) -> None:

@@ -82,7 +82,7 @@ class Expression:
 
     def __post_init__(self) -> None:
         tree = _parsed(self.text)
-        object.__setattr__(self, "_evaluation", _read(tree, self.text.strip()))
+        object.__setattr__(self, "_evaluation", _read(tree, self.text.strip(" \t")))
         names = (one.id for one in ast.walk(tree) if isinstance(one, ast.Name))
         object.__setattr__(self, "names", frozenset(names) - FUNCTIONS.keys())
 
