@@ -73,6 +73,8 @@ class TestDefaultLimits:
             ({**FINE, "masked_fraction": 0.9}, "masked_fraction", "too high"),
             ({**STILL, "largest_step_angst": 25.0}, "largest_step_angst", "too high"),
             ({**STILL, "total_angst": 80.0}, "total_angst", "too high"),
+            ({"agreement_angst": 40.0}, "agreement_angst", "too high"),
+            ({"agreement_angst": None}, "agreement_angst", "missing"),
         ],
     )
     def test_each_rejects(
@@ -82,19 +84,19 @@ class TestDefaultLimits:
         assert not found.accepted
         assert found.rule.startswith(rule)
         assert reason in found.reason
-        assert found.value is not None
-        assert found.limit is not None
+        assert (found.value is None) is (reason == "missing")
+        assert (found.limit is None) is (reason == "missing")
 
     def test_resolution_scales_with_nyquist_and_tilt(self) -> None:
         assert not one(resolution_angst=12.0).accepted
         assert one(resolution_angst=12.0, pixel_size_angst=3.5).accepted
         assert not one(resolution_angst=15.0, pixel_size_angst=3.5).accepted
-        assert one(resolution_angst=12.0, tilt_angle_deg=40.0).accepted
-        assert one(resolution_angst=12.0, tilt_angle_deg=-40.0).accepted
-        assert not one(resolution_angst=12.0, tilt_angle_deg=5.0).accepted
-        unknown = one(resolution_angst=12.0, tilt_angle_deg=None)
+        assert one(resolution_angst=12.0, tilt_deg=40.0).accepted
+        assert one(resolution_angst=12.0, tilt_deg=-40.0).accepted
+        assert not one(resolution_angst=12.0, tilt_deg=5.0).accepted
+        unknown = one(resolution_angst=12.0, tilt_deg=None)
         assert (unknown.rule, unknown.limit) == ("resolution_angst", 10.0)
-        assert not one(resolution_angst=12.0, tilt_angle_deg=90.0).accepted
+        assert not one(resolution_angst=12.0, tilt_deg=90.0).accepted
 
     def test_near_focus_is_what_a_phase_plate_is_for(self) -> None:
         near = {"defocus_u_angst": 900.0, "defocus_v_angst": 850.0}

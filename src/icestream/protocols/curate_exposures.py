@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from icestream.domain import Ctf, MovieMotion, Quality, Verdict
+from icestream.domain.consensus import CtfAgreement
 from icestream.domain.errors import BadSettings
 from icestream.domain.expression import Expression
 from icestream.domain.rules import (
@@ -91,7 +92,10 @@ DEFAULT_LIMITS: Mapping[str, RuleParams] = MappingProxyType(
         "astigmatism_angst": RuleParams(maximum=2000),
         # Of a small defocus that limit is too wide.
         "astigmatism_percent": RuleParams(maximum=25),
-        # Twice what good ice shows on a crowded carbon edge; sharp spots are crystals.
+        # Estimators that part before that: one of them fitted other rings. Few pixels
+        # do not let them agree further.
+        "agreement_angst": RuleParams(maximum="maximum(10, 2 * nyquist_angst)"),
+        # Amorphous ice has 1 of both; crystals have rings, and spots on them.
         "ice_ring_ratio": RuleParams(maximum=2, beside="mean_intensity"),
         "crystal_ratio": RuleParams(maximum=2, beside="mean_intensity"),
         # Less than half of the image is ice that may hold protein.
@@ -164,6 +168,7 @@ class CurateExposures(Gate[CurateExposuresParams]):
         "ctf": Input(kind=Ctf),
         "quality": Input(kind=Quality, required=False),
         "motion": Input(kind=MovieMotion, required=False),
+        "consensus": Input(kind=CtfAgreement, required=False),
     }
     reads: ClassVar = ("pixel_size_angst", "phase_plate")
     passes: ClassVar = "ctf"
@@ -208,7 +213,7 @@ def _conditions(
     """Return what limits depend on, with what is not told taken as usual."""
     none = np.full(len(table.rank), np.nan)
     plate = table.numbers.get("phase_plate", none)
-    tilt_deg = table.numbers.get("tilt_angle_deg", none)
+    tilt_deg = table.numbers.get("tilt_deg", none)
     flat = np.where(np.abs(tilt_deg) < 80, tilt_deg, 0.0)
     return {
         "has_phase_plate": np.nan_to_num(plate),
