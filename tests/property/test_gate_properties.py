@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icestream.protocols.curate_exposures import CurateExposures
@@ -118,6 +118,7 @@ def _check_what_stands(name: str, before: dict[int, Any], asking: Asking) -> Non
 
 
 @pytest.mark.parametrize("name", list(_GATES))
+@settings(max_examples=50)
 @given(st.data())
 def test_none_is_lost_or_doubled(name: str, data: st.DataObject) -> None:
     asking, gates = data.draw(histories(name))
@@ -128,6 +129,7 @@ def test_none_is_lost_or_doubled(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", _LOCAL)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_history_ends_where_one_question_does(name: str, data: st.DataObject) -> None:
     """Order, batches, restarts and earlier rules leave no trace; nor do other rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -128,7 +129,7 @@ class CurateExposuresParams(Params):
     def _names(self) -> Self:
         known = [*with_derived(CurateExposures.numbers()), *_CONDITIONS]
         try:
-            for rule in self.in_order():
+            for rule in self.in_order:
                 check_names(rule, known)
         except BadSettings as error:
             raise ValueError(str(error)) from error
@@ -139,8 +140,9 @@ class CurateExposuresParams(Params):
                 raise ValueError(f"there is no default limit {name!r}, only {limits}")
         return self
 
+    @cached_property
     def in_order(self) -> list[Rule]:
-        """Return the rules, one's own before the default limits."""
+        """The rules, one's own before the default limits."""
         own = [
             one.rule(name, is_lenient=False)
             for name, one in self.rules.items()
@@ -174,6 +176,7 @@ class CurateExposures(Gate[CurateExposuresParams]):
     passes: ClassVar = "ctf"
 
     @classmethod
+    @cache
     def numbers(cls) -> dict[str, str]:
         """Return the numbers that it may be given, and the input that gives each."""
         found = dict.fromkeys(cls.reads, "")
@@ -192,7 +195,7 @@ class CurateExposures(Gate[CurateExposuresParams]):
         }
         rules = [
             one
-            for one in self.params.in_order()
+            for one in self.params.in_order
             if not one.is_lenient or one.names <= known
         ]
         return judge_rows(
