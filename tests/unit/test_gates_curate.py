@@ -96,7 +96,8 @@ class TestDefaultLimits:
         assert not one(resolution_angst=12.0, tilt_deg=5.0).accepted
         unknown = one(resolution_angst=12.0, tilt_deg=None)
         assert (unknown.rule, unknown.limit) == ("resolution_angst", 10.0)
-        assert not one(resolution_angst=12.0, tilt_deg=90.0).accepted
+        for wrong in (90.0, -90.0):
+            assert not one(resolution_angst=12.0, tilt_deg=wrong).accepted
 
     def test_near_focus_is_what_a_phase_plate_is_for(self) -> None:
         near = {"defocus_u_angst": 900.0, "defocus_v_angst": 850.0}

@@ -159,7 +159,7 @@ def test_a_sample_that_is_not_full_is_filled_by_later_ones() -> None:
 
 
 def test_without_the_number_it_is_missing() -> None:
-    gate = sampler(from_exposures=2, count=2)
+    gate = sampler(from_exposures=2, count=3)
     numbers: dict[str, list[float | None]]
     numbers = {"defocus_u_angst": [2, None, 3], "defocus_v_angst": [1, 1, 2]}
     found = gate.judge(table_of(numbers))

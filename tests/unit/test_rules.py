@@ -121,6 +121,11 @@ class TestLeniency:
         found = judge_rows([rule("a", high=5, is_lenient=True)], table, spared=2)
         assert (found[0].accepted, found[0].reason) == (False, "missing")
 
+    def test_what_is_missing_decides_in_its_turn(self) -> None:
+        table = table_of({"a": [None], "b": [9]})
+        rules = [rule("a", high=5, is_lenient=True), rule("b", high=5)]
+        assert judge_rows(rules, table, spared=2)[0].rule == "a"
+
     def test_a_strict_rule_decides_behind_a_lenient_one(self) -> None:
         table = table_of({"a": [9, 9], "b": [9, 1]})
         rules = [rule("a", high=5, is_lenient=True), rule("b", high=5)]

@@ -259,7 +259,6 @@ def _check(
         edge = evaluated(bound)
         fault[np.isnan(edge) & ~np.isnan(value)] = _MISSING
         is_out = value < edge if kind == _LOW else value > edge
-        is_out = is_out & (fault == 0)
         fault[is_out], limit[is_out] = kind, edge[is_out]
     return _Checked(fault=fault, value=value, limit=limit)
 
