@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from icestream.domain import Ctf
-from icestream.protocols.ctf_limits import CtfLimits
+from icestream.protocols.curate_exposures import CurateExposures
 from icestream.streaming import events as ev
 from icestream.streaming.inline import InlineExecutor
 from icestream.streaming.ledger import Ledger
@@ -120,8 +120,8 @@ def service_of(folder: Path, ledger: Ledger, limit: float) -> Service:
 
 def gate(limit: float) -> Run:
     ports = {"ctf": (Port("fits", "ctf"),)}
-    params = {"resolution_max_angst": limit}
-    return Run.of("limits", CtfLimits, params=params, inputs=ports)
+    params = {"rules": {"resolution_angst": {"maximum": limit}}}
+    return Run.of("limits", CurateExposures, params=params, inputs=ports)
 
 
 def obey(service: Service, work: Any) -> float:  # noqa: ANN401

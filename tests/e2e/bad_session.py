@@ -32,8 +32,8 @@ sources: {}
 runs:
   import: {protocol: import_micrographs, inputs: {file: sources}}
   ctf: {protocol: estimate_ctf, inputs: {micrograph: import.micrograph}}
-  ctf_limits: {protocol: ctf_limits, inputs: {ctf: ctf.ctf}}
-  statistics: {protocol: session_statistics, inputs: {ctf: ctf_limits.accepted}}
+  curate: {protocol: curate_exposures, inputs: {ctf: ctf.ctf}}
+  statistics: {protocol: session_statistics, inputs: {ctf: curate.accepted}}
 """
 _LIMITS = {"free_gb": 0.0, "look_again_s": 0.2}
 

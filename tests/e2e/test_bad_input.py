@@ -130,7 +130,7 @@ def test_bad_files_are_named_with_their_reason_and_good_ones_go_on(
         make(watched / name)
     service = finish(session, settling_s=0.0)
     assert states(service, "import")["good.mrc"] == "done"
-    assert states(service, "ctf_limits")["good.mrc"] == "done"
+    assert states(service, "curate")["good.mrc"] == "done"
     said = {n: reason for n, (_, reason) in ingest(session).items()} | {
         name: reason for name, reason in reasons(service, "import").items() if reason
     }
@@ -152,7 +152,7 @@ def test_a_cut_file_waits_and_is_taken_once_it_is_whole(
         wait_for(lambda: "just appeared" not in ingest(session)["cut.mrc"][1])
         assert not service.scheduler.board.tasks["import"]
         path.write_bytes(whole)
-        wait_for(lambda: states(service, "ctf_limits").get("cut.mrc") == "done")
+        wait_for(lambda: states(service, "curate").get("cut.mrc") == "done")
     assert set(executions(session).values()) == {1}
 
 
@@ -173,7 +173,7 @@ def test_a_file_that_goes_before_it_is_read_is_kept_for_a_retry(
         shutil.copy(images[0], path)
         asked = service.command(lambda t: service.retry(t, "import", None))
         assert asked.result(10) == 1
-        wait_for(lambda: states(service, "ctf_limits").get("a.mrc") == "done")
+        wait_for(lambda: states(service, "curate").get("a.mrc") == "done")
 
 
 def test_a_file_rewritten_later_replaces_its_results(
@@ -196,7 +196,7 @@ def test_a_file_rewritten_later_replaces_its_results(
 
 def done_after(service: Service, attempts: int) -> bool:
     task = service.scheduler.board.tasks["import"].get("grid/a.mrc")
-    is_done = states(service, "ctf_limits").get("a.mrc") == "done"
+    is_done = states(service, "curate").get("a.mrc") == "done"
     return is_done and task is not None and task.attempt == attempts
 
 
@@ -244,14 +244,14 @@ def test_a_folder_that_goes_and_comes_back(
     away = watched.with_name("away")
     shutil.copy(images[0], watched / "a.mrc")
     with running(session) as service:
-        wait_for(lambda: states(service, "ctf_limits") == {"a.mrc": "done"})
+        wait_for(lambda: states(service, "curate") == {"a.mrc": "done"})
         watched.rename(away)
         wait_for(lambda: ingest(session).get("watched", ("",))[0] == "vanished")
         assert "keep their state" in ingest(session)["watched"][1]
-        assert states(service, "ctf_limits") == {"a.mrc": "done"}
+        assert states(service, "curate") == {"a.mrc": "done"}
         away.rename(watched)
         shutil.copy(images[1], watched / "b.mrc")
-        wait_for(lambda: states(service, "ctf_limits").get("b.mrc") == "done")
+        wait_for(lambda: states(service, "curate").get("b.mrc") == "done")
     assert set(executions(session).values()) == {1}
 
 
@@ -299,11 +299,11 @@ def test_missing_permissions_are_named_and_lose_nothing(
     assert "products/import/grid/" in said["made"][1]
     for name in ("image", "listing"):
         service = finish(made[name])
-        assert states(service, "ctf_limits") == {"a.mrc": "done"}, name
+        assert states(service, "curate") == {"a.mrc": "done"}, name
     (tmp_path / "made" / "products" / "import").chmod(0o755)
     made["made"].send("resume")
     service = finish(made["made"])
-    assert states(service, "ctf_limits") == {"a.mrc": "done"}
+    assert states(service, "curate") == {"a.mrc": "done"}
 
 
 def as_nobody(folders: Sequence[Path], scratch: Path) -> dict[str, tuple[str, str]]:
@@ -377,7 +377,7 @@ def test_a_full_disk_of_products_pauses_and_nothing_is_lost(
         assert states(service, "import") == {"a.mrc": "ready"}
         filler.unlink()
         service.command(lambda t: service.resume(t, None)).result(10)
-        wait_for(lambda: states(service, "ctf_limits") == {"a.mrc": "done"})
+        wait_for(lambda: states(service, "curate") == {"a.mrc": "done"})
     assert nothing_left(session)
 
 
@@ -396,7 +396,7 @@ def test_a_full_disk_of_the_ledger_ends_the_session_and_nothing_is_lost(
     for number in range(3, 40):
         (watched / f"b{number}.mrc").unlink()
     service = finish(session)
-    done = states(service, "ctf_limits")
+    done = states(service, "curate")
     assert {done[name] for name in ("a.mrc", "b0.mrc", "b1.mrc", "b2.mrc")} == {"done"}
     assert executions(session)["import", "grid/a.mrc"] == 1
     assert rows(session, "PRAGMA integrity_check") == [("ok",)]
@@ -426,7 +426,7 @@ def test_no_space_and_no_quota_pause_and_nothing_is_lost(
         assert os.strerror(number) in str(board.runs[""].paused)
         refusing[0] = False
         service.command(lambda t: service.resume(t, None)).result(10)
-        wait_for(lambda: states(service, "ctf_limits") == {"a.mrc": "done"})
+        wait_for(lambda: states(service, "curate") == {"a.mrc": "done"})
     assert nothing_left(session)
 
 
@@ -445,7 +445,7 @@ def test_a_ledger_whose_quota_is_used_up(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     service = finish(session)
-    assert states(service, "ctf_limits") == {"a.mrc": "done", "b.mrc": "done"}
+    assert states(service, "curate") == {"a.mrc": "done", "b.mrc": "done"}
     assert executions(session)["import", "grid/a.mrc"] == 1
 
 

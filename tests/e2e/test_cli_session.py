@@ -165,12 +165,12 @@ def test_finish_then_retry_set_and_export(
     assert icestream("retry", visit.session, "import") == "Queued again: 1.\n"
     assert visit.status()["failures"] == []
 
-    icestream("set", visit.session, "ctf_limits.defocus_max_angst=2500")
+    icestream("set", visit.session, "curate.rules.defocus_angst.maximum=2500")
     standings = _standings(visit.status())
     assert standings["grid/FoilHole_0002.mrc"] == "rejected"
-    icestream("accept", visit.session, "ctf_limits", "grid/FoilHole_0002.mrc")
-    icestream("set", visit.session, "ctf_limits.defocus_max_angst=50000")
-    icestream("reset", visit.session, "ctf_limits", "grid/FoilHole_0002.mrc")
+    icestream("accept", visit.session, "curate", "grid/FoilHole_0002.mrc")
+    icestream("set", visit.session, "curate.rules.defocus_angst.maximum=50000")
+    icestream("reset", visit.session, "curate", "grid/FoilHole_0002.mrc")
 
     project = tmp_path / "project"
     out = icestream("export", visit.session, "--to", "star", project)
@@ -191,9 +191,9 @@ def test_a_running_session_obeys(visit: Visit, images: Sequence[Path]) -> None:
 
         icestream("resume", visit.session, "ctf")
         visit.wait_for(lambda one: "accepted" in _standings(one).values())
-        icestream("set", visit.session, "ctf_limits.defocus_max_angst=2500")
+        icestream("set", visit.session, "curate.rules.defocus_angst.maximum=2500")
         visit.wait_for(lambda one: "rejected" in _standings(one).values())
-        icestream("accept", visit.session, "ctf_limits", "grid/FoilHole_0001.mrc")
+        icestream("accept", visit.session, "curate", "grid/FoilHole_0001.mrc")
         visit.wait_for(lambda one: "accepted" in _standings(one).values())
         assert icestream("retry", visit.session) == "Queued again: 0.\n"
 

@@ -275,11 +275,11 @@ def test_pause_set_resume_without_a_service(run: Run, tmp_path: Path) -> None:
     assert "PAUSED ctf" in run("status", session)[1]
     assert run("resume", session, "ctf")[0] == 0
     assert json.loads(run("status", session, "--json")[1])["paused"] == {}
-    code, out, _ = run("set", session, "ctf_limits.resolution_max_angst=6")
-    assert (code, out) == (0, "Changed: session.yaml, ctf_limits.\n")
+    code, out, _ = run("set", session, "curate.rules.resolution_angst.maximum=6")
+    assert (code, out) == (0, "Changed: session.yaml, curate.\n")
     status = json.loads(run("status", session, "--json")[1])
-    limits = next(one for one in status["runs"] if one["name"] == "ctf_limits")
-    assert limits["params"]["resolution_max_angst"] == 6
+    limits = next(one for one in status["runs"] if one["name"] == "curate")
+    assert limits["params"]["rules"]["resolution_angst"]["maximum"] == 6
 
 
 @pytest.mark.parametrize(
@@ -291,9 +291,9 @@ def test_pause_set_resume_without_a_service(run: Run, tmp_path: Path) -> None:
         (["set", "ctf.no_such=1"], 2),
         (["set", "ctf.box_px=many"], 2),
         (["accept", "ctf", "a.mrc"], 2),
-        (["accept", "ctf_limits"], 2),
+        (["accept", "curate"], 2),
         (["accept"], 2),
-        (["reject", "ctf_limits", "a.mrc"], 2),
+        (["reject", "curate", "a.mrc"], 2),
         (["retry", "--key", "a.mrc"], 2),
     ],
 )
@@ -313,10 +313,10 @@ def test_the_only_gate_need_not_be_named(
     for command in ("accept", "reject", "reset"):
         code, _, err = run(command, session, "grid/a.mrc")
         assert code == 2
-        assert "Gate 'ctf_limits' knows no exposure 'grid/a.mrc'" in err
+        assert "Gate 'curate' knows no exposure 'grid/a.mrc'" in err
     monkeypatch.chdir(session)
-    assert "Gate 'ctf_limits' knows no exposure" in run("accept", "grid/a.mrc")[2]
-    assert "No exposure is given for 'ctf_limits'" in run("accept", "ctf_limits")[2]
+    assert "Gate 'curate' knows no exposure" in run("accept", "grid/a.mrc")[2]
+    assert "No exposure is given for 'curate'" in run("accept", "curate")[2]
     monkeypatch.chdir(tmp_path)
     assert "is no session" in run("accept", "grid/a.mrc")[2]
 
@@ -324,30 +324,30 @@ def test_the_only_gate_need_not_be_named(
 def test_of_several_gates_one_must_be_named(run: Run, tmp_path: Path) -> None:
     session = _new(run, tmp_path)
     path = session / "session.yaml"
-    more = "  strict:\n    protocol: ctf_limits\n    inputs: {ctf: ctf.ctf}\n"
+    more = "  strict:\n    protocol: curate_exposures\n    inputs: {ctf: ctf.ctf}\n"
     path.write_text(path.read_text().replace("\nruns:\n", f"\nruns:\n{more}"))
     code, _, err = run("accept", session, "grid/a.mrc")
     assert code == 2
     assert "Name the gate" in err
-    assert "There are: strict, ctf_limits." in err
+    assert "There are: strict, curate." in err
     assert "Gate 'strict' knows no" in run("accept", session, "strict", "grid/a.mrc")[2]
 
 
 def test_setting_what_is_set_already_changes_nothing(run: Run, tmp_path: Path) -> None:
     session = _new(run, tmp_path)
     path = session / "session.yaml"
-    run("set", session, "ctf_limits.resolution_max_angst=6")
+    run("set", session, "curate.rules.resolution_angst.maximum=6")
     path.write_text(path.read_text() + "\n# by   hand\n")
     before, status = path.read_bytes(), path.stat()
     revisions = _count(session, "revision")
-    code, out, _ = run("set", session, "ctf_limits.resolution_max_angst=6.0")
+    code, out, _ = run("set", session, "curate.rules.resolution_angst.maximum=6.0")
     assert (code, out.partition(":")[0]) == (0, "Nothing has changed")
     assert path.read_bytes() == before
     assert path.stat().st_mtime_ns == status.st_mtime_ns
     assert _count(session, "revision") == revisions
     assert run("set", session, "title=Other")[1] == "Changed: session.yaml.\n"
-    limit = "ctf_limits.resolution_max_angst=7"
-    assert run("set", session, limit)[1] == "Changed: session.yaml, ctf_limits.\n"
+    limit = "curate.rules.resolution_angst.maximum=7"
+    assert run("set", session, limit)[1] == "Changed: session.yaml, curate.\n"
 
 
 def _count(session: Path, table: str) -> int:

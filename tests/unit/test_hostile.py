@@ -443,7 +443,7 @@ def test_nonsense_on_the_socket_is_refused_in_words(session: Session) -> None:
             b'{"command": "set", "changes": ["ctf.box_px=[1"]}',
             b'{"command": "set", "changes": ["ctf.box_px=\\u0000"]}',
             b'{"command": "set", "changes": ["ctf.box_px=!!python/object:os.x y"]}',
-            b'{"command": "accept", "run": "ctf_limits", "key": "no/such"}',
+            b'{"command": "accept", "run": "curate", "key": "no/such"}',
         ):
             assert say(session, line + b"\n").startswith(b'{"ok": false'), line
         assert say(session, b'{"command": "pause", "reason": "\\ud800"}\n').startswith(

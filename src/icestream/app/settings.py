@@ -370,8 +370,8 @@ def _apply(values: Any, change: str) -> None:  # noqa: ANN401 - a YAML tree
             values[path[0]] = target = {}
         target.setdefault(path[1], {})[path[2]] = value
         return
-    if path[0] in values["runs"] and len(path) == 2:
-        values["runs"][path[0]].setdefault("params", {})[path[1]] = value
+    if path[0] in values["runs"] and len(path) >= 2:
+        _put(values["runs"][path[0]], ["params", *path[1:]], value)
         return
     if path[0] in (values[_SOURCES] or {}) and len(path) == 2:
         values[_SOURCES][path[0]][path[1]] = value
@@ -381,6 +381,15 @@ def _apply(values: Any, change: str) -> None:  # noqa: ANN401 - a YAML tree
         f"There is nothing called {name!r} to set.",
         hint=f"Known: {', '.join(known)}.",
     )
+
+
+def _put(values: Any, path: Sequence[str], value: object) -> None:  # noqa: ANN401
+    """Set a value within mappings, some of which may have to be made."""
+    for name in path[:-1]:
+        if not isinstance(values.get(name), dict):
+            values[name] = {}
+        values = values[name]
+    values[path[-1]] = value
 
 
 def _path(name: str) -> list[str]:

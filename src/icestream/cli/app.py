@@ -26,7 +26,7 @@ A whole session, from an empty folder to particles for RELION:
         --set pick.diameter_angst='\\[110, 140]'
     icestream start my_session
     icestream status my_session
-    icestream set my_session ctf_limits.resolution_max_angst=6
+    icestream set my_session curate.rules.resolution_angst.maximum=6
     icestream export my_session --to star relion_project
 
 `new` makes the folder. `start` works until Ctrl-C; started again, it goes on. The

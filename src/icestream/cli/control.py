@@ -104,7 +104,7 @@ def set_command(
     session_dir: GivenSession,
     changes: Annotated[
         list[str],
-        typer.Argument(metavar="RUN.PARAM=VALUE", help="e.g. ctf_limits.score_min=0.1"),
+        typer.Argument(metavar="RUN.PARAM=VALUE", help="e.g. ctf.box_px=1024"),
     ],
 ) -> None:
     """Change parameters; results follow.
