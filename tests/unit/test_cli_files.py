@@ -30,6 +30,10 @@ _CTF_NAMES = [
     "defocus_v_error_angst",
     "defocus_angle_error_deg",
     "phase_shift_error_deg",
+    "tilt_deg",
+    "tilt_axis_deg",
+    "tilt_error_deg",
+    "tilt_axis_error_deg",
     "aliasing_angst",
 ]
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from icestream.engines.ctf import CtfSearch, estimate_ctf_of_blocks
 from icestream.engines.ctf.band import Optics as Lens
 from icestream.engines.ctf.band import select_band
 from icestream.engines.ctf.refine import RingModel, RingParameters
-from icestream.engines.ctf.spectrum import half_spectrum
+from icestream.engines.ctf.spectrum import BlockSpectra, half_spectrum
 from icestream.engines.ctf.tilt import StageTilt, TiltFit, fit_tilt, region_values
 from icestream.simulate.optics import Microscope, Optics
 from icestream.simulate.spectra import simulate_spectrum
+
+if TYPE_CHECKING:
+    from icestream.domain import Ctf
 
 PIXEL_ANGST = 1.8
 MICROSCOPE = Microscope(voltage_kv=300)
@@ -32,15 +37,10 @@ def fitted(tilt_deg: float, axis_deg: float, *, seed: int = 0) -> TiltFit:
     return fit(tilt_deg, axis_deg, seed=seed)
 
 
-def fit(
-    tilt_deg: float,
-    axis_deg: float,
-    *,
-    seed: int = 0,
-    per_axis: int = 5,
-    stage: StageTilt | None = None,
-) -> TiltFit:
-    """Fit a plane to spectra of single tiles of a tilted field."""
+def tilted_tiles(
+    tilt_deg: float, axis_deg: float, *, seed: int, per_axis: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make spectra of single tiles of a tilted field, and where they lie."""
     line = (torch.arange(per_axis).double() + 0.5) / per_axis - 0.5
     place = torch.cartesian_prod(line, line) * FIELD_ANGST
     # Towards axis + 90 degrees (y = cos, x = -sin of the axis) it lies higher.
@@ -50,6 +50,43 @@ def fit(
     tiles = torch.stack(
         [half_spectrum(spectrum(MEAN - float(one), generator)) for one in height]
     )
+    return tiles, place
+
+
+def fit_blocks(
+    tilt_deg: float,
+    axis_deg: float,
+    *,
+    seed: int = 0,
+    per_axis: int = 4,
+    stage: float | None = None,
+) -> Ctf:
+    """Fit everything to tiles of a tilted field."""
+    tiles, place = tilted_tiles(tilt_deg, axis_deg, seed=seed, per_axis=per_axis)
+    return estimate_ctf_of_blocks(
+        BlockSpectra(
+            power=tiles,
+            tile_count=torch.ones(len(tiles)),
+            pixel_size_angst=PIXEL_ANGST,
+            place_angst=place.float(),
+        ),
+        voltage_kv=300,
+        spherical_aberration_mm=MICROSCOPE.spherical_aberration_mm,
+        amplitude_contrast=MICROSCOPE.amplitude_contrast,
+        search=CtfSearch(stage_tilt_deg=stage),
+    ).ctf
+
+
+def fit(
+    tilt_deg: float,
+    axis_deg: float,
+    *,
+    seed: int = 0,
+    per_axis: int = 5,
+    stage: StageTilt | None = None,
+) -> TiltFit:
+    """Fit a plane to spectra of single tiles of a tilted field."""
+    tiles, place = tilted_tiles(tilt_deg, axis_deg, seed=seed, per_axis=per_axis)
     band = select_band(
         tiles.shape[-2],
         pixel_size_angst=PIXEL_ANGST,
@@ -147,3 +184,24 @@ def test_a_known_tilt_of_the_stage_holds_a_weak_fit() -> None:
 def test_a_strong_fit_is_not_moved_by_a_wrong_stage() -> None:
     found = fit(25, 100, stage=StageTilt(tilt_deg=15, error_deg=3))
     assert abs(found.tilt_deg) > 22
+
+
+class TestInTheFit:
+    def test_blocks_of_an_image_tell_their_tilt(self) -> None:
+        found = fit_blocks(25, 100, per_axis=4)
+        assert found.tilt_deg == pytest.approx(25, abs=3)
+        assert found.tilt_axis_deg == pytest.approx(100, abs=6)
+        assert found.tilt_error_deg is not None
+        assert found.tilt_axis_error_deg is not None
+        assert 0.3 < found.tilt_error_deg < 3
+        assert found.defocus_angst == pytest.approx(MEAN, rel=0.005)
+
+    def test_too_few_tell_none(self) -> None:
+        found = fit_blocks(25, 100, per_axis=2)
+        assert found.tilt_deg is found.tilt_axis_deg is None
+
+    def test_what_the_stage_says_reaches_it(self) -> None:
+        free, held = (fit_blocks(0, 0, seed=5, stage=one) for one in (None, 0.0))
+        assert free.tilt_deg is not None
+        assert held.tilt_deg is not None
+        assert abs(held.tilt_deg) < abs(free.tilt_deg)

@@ -38,6 +38,8 @@ __all__ = ["Arranged", "Arrangement", "Told"]
 
 _OF_SETUP = tuple(one.name for one in fields(AcquisitionSetup) if one.name != "name")
 
+_TILTED_DEG = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
@@ -72,7 +74,14 @@ class Told:
             "metadata_files": list(self.files),
             "metadata_notice": self.notice,
             "metadata_complete": self.is_complete,
+            "stage_tilt_deg": self.stage_tilt_deg,
         }
+
+    @property
+    def stage_tilt_deg(self) -> float | None:
+        """Tilt of the stage, where it is tilted on purpose; a stage is never at 0.0."""
+        alpha = self.metadata.stage_alpha_deg
+        return alpha if alpha is not None and abs(alpha) >= _TILTED_DEG else None
 
     @classmethod
     def of(cls, acquisition: Mapping[str, Any]) -> Told | None:

@@ -39,6 +39,12 @@ class Ctf:
         Standard errors.
     phase_shift_error_deg
         Standard error; ``None`` where the phase shift was known.
+    tilt_deg, tilt_axis_deg
+        Of the specimen, from the defocus of regions of the image: signed, and the axis
+        from +x towards increasing row index in [0, 180). Of positive tilt the side at
+        axis + 90° is less underfocused. ``None`` where regions are too few.
+    tilt_error_deg, tilt_axis_error_deg
+        Standard errors; the axis of a flat specimen is anywhere.
     aliasing_angst
         Å beyond which the spectrum is too coarse for the rings, which were not fitted
         there; ``None`` where that is beyond its Nyquist frequency.
@@ -55,6 +61,10 @@ class Ctf:
     defocus_v_error_angst: float | None = None
     defocus_angle_error_deg: float | None = None
     phase_shift_error_deg: float | None = None
+    tilt_deg: float | None = None
+    tilt_axis_deg: float | None = None
+    tilt_error_deg: float | None = None
+    tilt_axis_error_deg: float | None = None
     aliasing_angst: float | None = None
 
     def __post_init__(self) -> None:

@@ -50,11 +50,14 @@ class EstimateCtfParams(Params):
             raise ValueError(str(error)) from error
         return self
 
-    def search(self, *, phase_plate: bool = False) -> CtfSearch:
+    def search(
+        self, *, phase_plate: bool = False, stage_tilt_deg: float | None = None
+    ) -> CtfSearch:
         """Return the engine's ranges: of a phase plate, the phase shift is searched."""
         return CtfSearch(
             **self.model_dump(exclude={"box_px"}),
             phase_shift_deg=None if phase_plate else 0.0,
+            stage_tilt_deg=stage_tilt_deg,
         )
 
 
@@ -73,6 +76,7 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
         "spherical_aberration_mm",
         "amplitude_contrast",
         "phase_plate",
+        "stage_tilt_deg",
     )
     revision: ClassVar = 2
     citation: ClassVar = (
@@ -89,7 +93,10 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
             "voltage_kv": context.acquisition.voltage_kv,
             "spherical_aberration_mm": context.acquisition.spherical_aberration_mm,
             "amplitude_contrast": context.acquisition.amplitude_contrast,
-            "search": self.params.search(phase_plate=context.acquisition.phase_plate),
+            "search": self.params.search(
+                phase_plate=context.acquisition.phase_plate,
+                stage_tilt_deg=context.acquisition.stage_tilt_deg,
+            ),
         }
         if micrograph.spectrum is not None:
             fit = estimate_ctf_of_spectrum(

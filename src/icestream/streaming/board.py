@@ -114,12 +114,14 @@ class Board:
         inputs = self.workflow.runs[run].inputs
         return {name: self.look(ports, key) for name, ports in inputs.items()}
 
+    def read(self, spec: RunSpec, key: str) -> dict[str, object]:
+        """Return the acquisition fields of a key that a run declares to read."""
+        return self.exposures.get(key, Exposure(0, {})).read(spec.reads)
+
     def content(self, spec: RunSpec, key: str, looks: Mapping[str, Look]) -> str:
         """Hash what decides a task's result; of a gate without its parameters."""
         found = [[n, one if isinstance(one, str) else None] for n, one in looks.items()]
-        exposure = self.exposures.get(key)
-        fields = {} if exposure is None else exposure.acquisition
-        read = [[name, fields.get(name)] for name in spec.reads]
+        read = [list(one) for one in self.read(spec, key).items()]
         if spec.shape is Shape.GATE:
             return _hash([read, found])
         return _hash([self.runs[spec.name].identity, read, found])

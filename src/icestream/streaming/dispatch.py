@@ -216,12 +216,10 @@ class Dispatcher:
                 inputs[name] = Missing(look.reason)
             else:
                 raise InternalError(f"{task} was started with input {name!r} pending.")
-        exposure = self._board.exposures.get(task.key)
-        acquisition = {} if exposure is None else exposure.acquisition
         return Envelope(
             task=task,
             inputs=inputs,
-            acquisition={n: acquisition.get(n) for n in run.spec.reads},
+            acquisition=self._board.read(run.spec, task.key),
             product_stem=product_stem(task),
             **self._common(task.run),
         )

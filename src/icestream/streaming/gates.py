@@ -9,6 +9,7 @@ from icestream.domain.verdict import Verdict
 from icestream.streaming.execution import Failure, guard
 from icestream.streaming.gate_table import GateTable, SetupRanks
 from icestream.streaming.protocol import Gate
+from icestream.streaming.state import Exposure
 from icestream.streaming.tasks import State
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Gates:
         if table is None:
             declared = self._plan.runs[run].protocol.inputs
             kinds = {n: declared[n].kind for n in declared if n in spec.inputs}
-            table = self._tables[run] = GateTable(kinds, spec.reads)
+            reads = list(Exposure(0, {}).read(spec.reads))
+            table = self._tables[run] = GateTable(kinds, reads)
             done = [key for key, one in tasks.items() if one.state is State.DONE]
             keys = dict.fromkeys([*done, *keys])
         lacking = [key for key in keys if not table.has(key, tasks[key].content)]
@@ -114,8 +116,7 @@ class Gates:
             values = {
                 n: scalars[one] for n, one in found.items() if isinstance(one, str)
             }
-            if key in exposures:
-                values[""] = exposures[key].acquisition
+            values[""] = self._board.read(spec, key)
             rank = self._ranks.of(key, exposures)
             table.put(key, tasks[key].content, values, rank=rank)
         return table

@@ -219,6 +219,8 @@ class Sighting:
 class Protocol(ABC, Generic[P]):
     """What the four shapes share: a name, a model of parameters, a citation.
 
+    ``reads`` names the acquisition fields that it uses; ``whole.part`` is one in a
+    field that has parts, and `AcquisitionView` has it as ``part``.
     ``citation`` names whose method is followed; it is empty where none is. What it says
     stands in the report and in `icestream protocols NAME`.
     """

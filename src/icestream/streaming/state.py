@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from icestream.streaming.tasks import Change, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "SESSION",
@@ -61,6 +61,19 @@ class Exposure:
 
     arrival: int
     acquisition: Mapping[str, Any]
+
+    def read(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return fields by their names; one in a field that has parts: ``whole.part``.
+
+        ``None`` where there is none, under the name of the part.
+        """
+        found: dict[str, Any] = {}
+        for name in names:
+            value: Any = self.acquisition
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            found[name.rpartition(".")[2]] = value
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from icestream.engines.ctf.band import (
 )
 from icestream.engines.ctf.profile import equiphase_profile, fit_resolution_angst
 from icestream.engines.ctf.refine import RingModel, refine
-from icestream.engines.ctf.result import as_ctf, as_rings
+from icestream.engines.ctf.result import as_ctf, as_rings, with_tilt
 from icestream.engines.ctf.sampling import aliasing_angst
 from icestream.engines.ctf.search import search_defocus
 from icestream.engines.ctf.spectrum import (
@@ -26,6 +26,7 @@ from icestream.engines.ctf.spectrum import (
     half_spectrum,
     power_spectra,
 )
+from icestream.engines.ctf.tilt import StageTilt, fit_tilt, region_values
 from icestream.engines.ctf.uncertainty import covariance_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from icestream.domain.ctf import Ctf, CtfRings
     from icestream.engines.ctf.refine import Fit
+    from icestream.engines.ctf.tilt import TiltFit
 
 __all__ = [
     "CtfFit",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _OUTLIER_SIGMA = 4.0
+_MIN_TILT_BLOCKS = 9
 _LONGER, _WORTH = 1.5, 1.1  # tiles: two pixels a ring are possible, three are good
 _MIN_SIGNIFICANCE = 8.0  # 250 images of white noise: 4.7 +- 0.9, at most 7.3
 
@@ -62,6 +65,8 @@ class CtfSearch:
         Largest U - V, Å.
     phase_shift_deg
         Extra phase shift, degrees; ``None`` where it is to be found, of all there are.
+    stage_tilt_deg
+        Tilt of the stage, where it is known: the specimen's is not far from it.
 
     Raises
     ------
@@ -75,6 +80,7 @@ class CtfSearch:
     defocus_max_angst: float = 50000.0
     astigmatism_max_angst: float = 2000.0
     phase_shift_deg: float | None = 0.0
+    stage_tilt_deg: float | None = None
 
     def __post_init__(self) -> None:
         high = self.high_resolution_angst
@@ -231,6 +237,7 @@ def estimate_ctf_of_blocks(
         optics=optics,
         parameters=fit.parameters,
     )
+    tilt = _tilt(spectra, model, fit, search)
     ctf = as_ctf(
         fit.parameters,
         covariance=covariance_of(
@@ -243,7 +250,25 @@ def estimate_ctf_of_blocks(
         resolution_angst=fit_resolution_angst(curves),
         aliasing_angst=limit,
     )
-    return CtfFit(ctf=ctf, rings=as_rings(curves))
+    return CtfFit(ctf=with_tilt(ctf, tilt), rings=as_rings(curves))
+
+
+def _tilt(
+    spectra: BlockSpectra, model: RingModel, fit: Fit, search: CtfSearch
+) -> TiltFit | None:
+    """Fit a plane to the defocus of regions, where there are enough of them."""
+    if len(spectra.power) < _MIN_TILT_BLOCKS:
+        return None
+    stage = search.stage_tilt_deg
+    return fit_tilt(
+        region_values(spectra.power, band=model.band, model=fit.model),
+        spectra.place_angst.double(),
+        band=model.band,
+        optics=model.optics,
+        parameters=fit.parameters,
+        envelope=fit.envelope,
+        stage=None if stage is None else StageTilt(tilt_deg=stage),
+    )
 
 
 def estimate_ctf_of_spectrum(

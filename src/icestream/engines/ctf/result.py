@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from icestream.domain.ctf import Ctf, CtfRings
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
     from icestream.engines.ctf.profile import RingProfile
     from icestream.engines.ctf.refine import RingParameters
+    from icestream.engines.ctf.tilt import TiltFit
 
-__all__ = ["as_ctf", "as_rings"]
+__all__ = ["as_ctf", "as_rings", "with_tilt"]
 
 _MAX_RANDOM_DEG = 180 / math.sqrt(12)  # error of an angle of which nothing is known
 _MAX_BINS = 256
@@ -71,6 +73,19 @@ def as_ctf(
         if fits_phase
         else None,
         aliasing_angst=aliasing_angst,
+    )
+
+
+def with_tilt(ctf: Ctf, tilt: TiltFit | None) -> Ctf:
+    """Add a plane of defocus, where one was fitted."""
+    if tilt is None:
+        return ctf
+    return replace(
+        ctf,
+        tilt_deg=tilt.tilt_deg,
+        tilt_axis_deg=tilt.axis_deg,
+        tilt_error_deg=tilt.tilt_error_deg,
+        tilt_axis_error_deg=tilt.axis_error_deg,
     )
 
 
