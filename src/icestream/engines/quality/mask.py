@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Mask", "mask_micrograph"]
 
 # Medians over so many cells leave out what is smaller; the last over pairs of cells.
-_SMALL, _MIDDLE, _LARGE_PAIRS = 5, 9, 7
+_SMALL, _MIDDLE, _LARGE_PAIRS = 5, 7, 7
 # Light changes by this share within 5 cells: a sharp step.
 _STEP, _STEP_CELLS = 0.02, 5
 # What is darker than ice by this is none: the larger a thing, the less dark it has to
@@ -46,8 +46,8 @@ _LEAST_AREA = 0.008  # of the image, for a part that may be taken for ice
 # more in ice.
 _WHITE, _GREY, _MORE = 1.02, 1.3, 1.1
 # Variance of 4-8 Å of a film at least, over that of ice or of an empty part; and how
-# bright ice is at least, beside an empty part.
-_FILM_TEXTURE, _LEAST_LIGHT = 1.35, 0.75
+# bright and how much of the image ice is at least, beside an empty part.
+_FILM_TEXTURE, _LEAST_LIGHT, _LEAST_ICE = 1.35, 0.75, 0.1
 # Variance of 8-16 Å of a clump at least, over that of ice; and how wide it is.
 _CLUMP_TEXTURE, _CLUMP_CELLS = 3.5, 10
 
@@ -211,6 +211,8 @@ def _first_ice(parts: list[NDArray[np.bool_]], cells: Cells) -> NDArray[np.bool_
     first = parts[0]
     noise, light = (np.median(one[first]) for one in (cells.fine, cells.light))
     for part in parts[1:]:
+        if part.mean() < _LEAST_ICE:
+            continue
         share = np.median(cells.light[part]) / light
         is_smooth = np.median(cells.fine[part]) < _FILM_TEXTURE * share * noise
         if share > _LEAST_LIGHT and is_smooth and _is_empty(cells, first, part):
