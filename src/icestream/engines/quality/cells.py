@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["Cells", "cells_of"]
+__all__ = ["Cells", "cells_of", "usual_range"]
 
 _CELL_ANGST = 32.0
 _FINE = 8  # along a side of a cell
@@ -37,7 +37,10 @@ class Cells:
     Parameters
     ----------
     light
-        ``(rows, columns)`` mean, as a share of what its bright part has.
+        ``(rows, columns)`` mean, in the unit of the image.
+    all_light
+        What the bright part of the image has, if mean and noise are believable; else
+        what would be.
     fine, middle, coarse
         ``(rows, columns)`` variance of the image from 4 to 8 Å, 8 to 16 and 16 to 32,
         averaged over 4 x 4 cells; for white noise all three are equal.
@@ -49,7 +52,13 @@ class Cells:
     fine: NDArray[np.float32]
     middle: NDArray[np.float32]
     coarse: NDArray[np.float32]
+    all_light: float
     cell_angst: float
+
+    @property
+    def share(self) -> NDArray[np.float32]:
+        """``(rows, columns)`` light as a share of all that comes through ice."""
+        return self.light / np.float32(self.all_light)
 
 
 def cells_of(image: Tensor, *, pixel_size_angst: float) -> Cells:
@@ -78,7 +87,7 @@ def cells_of(image: Tensor, *, pixel_size_angst: float) -> Cells:
     tell a dose that cannot be, the nearest that can is taken for it.
     """
     values = _checked(image)
-    low, high = _usual_range(values)
+    low, high = usual_range(values)
     rows, columns = (
         max(_LEAST_CELLS, round(side * pixel_size_angst / _CELL_ANGST))
         for side in values.shape
@@ -97,10 +106,11 @@ def cells_of(image: Tensor, *, pixel_size_angst: float) -> Cells:
         pooled = coarser
     light = pooled[0, 0].numpy()
     return Cells(
-        light=light / _all_light(light, bands),
+        light=light,
         fine=bands[0],
         middle=bands[1],
         coarse=bands[2],
+        all_light=_all_light(light, bands),
         cell_angst=math.sqrt(values.size / (rows * columns)) * pixel_size_angst,
     )
 
@@ -126,8 +136,19 @@ def _checked(image: Tensor) -> NDArray[Any]:
     return values
 
 
-def _usual_range(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the range outside which pixels are hot or dead."""
+def usual_range(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the range outside which pixels are hot or dead.
+
+    Parameters
+    ----------
+    values
+        ``(h, w)``, of which a sample is looked at.
+
+    Raises
+    ------
+    UnusableImage
+        Something is not a number, or next to all is one value.
+    """
     every = max(1, math.isqrt(values.size // _SAMPLE_PX))
     sample = values[::every, ::every].astype(np.float64)
     if not np.isfinite(sample).all():
@@ -138,10 +159,8 @@ def _usual_range(values: NDArray[Any]) -> tuple[float, float]:
     return 2 * low - middle, 2 * high - middle
 
 
-def _all_light(
-    light: NDArray[np.float32], bands: list[NDArray[np.float32]]
-) -> np.float32:
-    """Return how bright the bright part of an image is, if its noise can be believed."""
+def _all_light(light: NDArray[np.float32], bands: list[NDArray[np.float32]]) -> float:
+    """Return how bright the bright part of an image is, if its noise agrees."""
     bright = light >= np.quantile(light, _BRIGHT)
     level = float(np.median(light[bright]))
     noise = [float(np.median(one[bright])) for one in bands]
@@ -149,7 +168,7 @@ def _all_light(
     area_angst2 = (_CELL_ANGST / _FINE) ** 2
     dose = level * max(level, 0.0) / (variance * area_angst2)
     believed = min(max(dose, _LEAST_DOSE), _MOST_DOSE)
-    return np.float32(math.sqrt(believed * variance * area_angst2))
+    return math.sqrt(believed * variance * area_angst2)
 
 
 @compiled

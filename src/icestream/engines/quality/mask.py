@@ -90,7 +90,7 @@ def mask_micrograph(image: Tensor, *, pixel_size_angst: float) -> Mask:
         Too small, not a number somewhere, or one constant value.
     """
     cells = cells_of(image, pixel_size_angst=pixel_size_angst)
-    relative = cells.light - _surface_of_ice(cells)
+    relative = cells.share - _surface_of_ice(cells)
     small, large = _median(relative, _SMALL), _median_of_pairs(relative)
     usual = np.abs(small) < 2 * _RIM
     rim = max(_RIM, _RIM_SIGMAS * _deviation(small, usual))
@@ -135,9 +135,7 @@ def _deviation(values: NDArray[np.float32], usual: NDArray[np.bool_]) -> float:
     return float(high - low) / 1.349
 
 
-def _grown(
-    seeds: NDArray[np.bool_], around: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _grown(seeds: NDArray[np.bool_], around: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return seeds with what lies around them, as far as medians cut corners off."""
     near = ndimage.binary_dilation(
         seeds & around, iterations=_CORNER_CELLS, mask=around
@@ -175,7 +173,7 @@ def _clumps(cells: Cells, usual: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return usual
     rich = cells.middle > _CLUMP_TEXTURE * float(np.median(cells.middle[usual]))
     wide: NDArray[np.bool_] = ndimage.binary_opening(
-        rich, np.ones((_CLUMP_CELLS, _CLUMP_CELLS))
+        rich, np.ones((_CLUMP_CELLS, _CLUMP_CELLS), bool)
     )
     return wide
 
@@ -186,16 +184,14 @@ def _structure(cells: Cells, part: NDArray[np.bool_]) -> float:
     return float(wide / (2 * np.median(cells.fine[part])))
 
 
-def _is_empty(
-    cells: Cells, part: NDArray[np.bool_], ice: NDArray[np.bool_]
-) -> bool:
+def _is_empty(cells: Cells, part: NDArray[np.bool_], ice: NDArray[np.bool_]) -> bool:
     """Tell whether a part shows noise and nothing else, and ice shows more."""
     return _structure(cells, part) < min(_GREY, _structure(cells, ice) / _MORE)
 
 
 def _surface_of_ice(cells: Cells) -> NDArray[np.float32]:
     """Return how bright ice would be everywhere."""
-    middle = _median(cells.light, _MIDDLE)
+    middle = _median(cells.share, _MIDDLE)
     change = _range(middle, _STEP_CELLS)
     limit = max(_STEP, 3 * float(np.percentile(change, 30)))
     labels, count = ndimage.label(change < limit)

@@ -69,4 +69,4 @@ def _circle(
     a, b, c = np.linalg.solve(normal, weighted.T @ square)
     radius = float(np.sqrt(max(c + a * a + b * b, 1e-12)))
     distance = np.hypot(offset[:, 0] - a, offset[:, 1] - b) - radius
-    return distance, radius, middle + [a, b]
+    return distance, radius, middle + np.array([a, b])
