@@ -26,7 +26,7 @@ _LEAST_CELLS = 4
 _SAMPLE_PX = 1 << 16
 _HOT_QUANTILE = 0.998
 # Between these, e/Å2, lies the dose that mean and noise are believed to tell.
-_LEAST_DOSE, _MOST_DOSE = 2.0, 100.0
+_LEAST_DOSE, _USUAL_DOSE, _MOST_DOSE = 2.0, 40.0, 100.0
 _BRIGHT = 0.7
 
 
@@ -166,8 +166,8 @@ def _all_light(light: NDArray[np.float32], bands: list[NDArray[np.float32]]) -> 
     noise = [float(np.median(one[bright])) for one in bands]
     variance = next((one for one in noise if one > 0), 1.0)
     area_angst2 = (_CELL_ANGST / _FINE) ** 2
-    dose = level * max(level, 0.0) / (variance * area_angst2)
-    believed = min(max(dose, _LEAST_DOSE), _MOST_DOSE)
+    dose = level**2 / (variance * area_angst2)
+    believed = min(max(dose, _LEAST_DOSE), _MOST_DOSE) if level > 0 else _USUAL_DOSE
     return math.sqrt(believed * variance * area_angst2)
 
 

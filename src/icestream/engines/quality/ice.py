@@ -23,7 +23,7 @@ __all__ = ["IceOrder", "ice_order", "ice_path_angst"]
 
 _TILE_ANGST, _LEAST_TILE_PX = 256.0, 64
 _BATCH_PX = 1 << 20
-_CLEAN = 0.7  # of a tile is not masked
+_CLEAN = 0.95  # of a tile is not masked
 # Frequencies, 1/Å: of the ring, of what lies below and above it, and of spots.
 _RING, _BELOW, _ABOVE = (1 / 4.0, 1 / 3.4), (1 / 5.2, 1 / 4.5), (1 / 3.2, 1 / 2.8)
 _SPOTS = (1 / 4.1, 1 / 3.3)

@@ -45,9 +45,10 @@ _LEAST_AREA = 0.008  # of the image, for a part that may be taken for ice
 # of a part that does, as noise of a camera need not be white; and by how much it is
 # more in ice.
 _WHITE, _GREY, _MORE = 1.02, 1.3, 1.1
-# Variance of 4-8 Å of a film at least, over that of ice or of an empty part; and how
-# bright and how much of the image ice is at least, beside an empty part.
-_FILM_TEXTURE, _LEAST_LIGHT, _LEAST_ICE = 1.35, 0.75, 0.1
+# Variance of 4-8 Å over that of an empty part, for the same light: of ice at most, of a
+# film at least; and how bright and how much of the image ice is at least, beside an
+# empty part.
+_ICE_TEXTURE, _FILM_TEXTURE, _LEAST_LIGHT, _LEAST_ICE = 1.15, 1.35, 0.75, 0.15
 # Variance of 8-16 Å of a clump at least, over that of ice; and how wide it is.
 _CLUMP_TEXTURE, _CLUMP_CELLS = 3.5, 10
 
@@ -206,11 +207,17 @@ def _first_ice(parts: list[NDArray[np.bool_]], cells: Cells) -> NDArray[np.bool_
     """Return the brightest part, or the next where that is empty beside it."""
     first = parts[0]
     noise, light = (np.median(one[first]) for one in (cells.fine, cells.light))
+    plain, richer = [], []
     for part in parts[1:]:
-        if part.mean() < _LEAST_ICE:
-            continue
         share = np.median(cells.light[part]) / light
-        is_smooth = np.median(cells.fine[part]) < _FILM_TEXTURE * share * noise
-        if share > _LEAST_LIGHT and is_smooth and _is_empty(cells, first, part):
-            return part
+        texture = np.median(cells.fine[part]) / (share * noise)
+        if share < _LEAST_LIGHT or texture > _FILM_TEXTURE:
+            continue
+        if texture < _ICE_TEXTURE:
+            plain.append(part)
+        if _is_empty(cells, first, part):
+            richer.append(part)
+    for found, least in ((richer, _LEAST_ICE), (plain, float(first.mean()))):
+        if sum(part.mean() for part in found) > least:
+            return max(found, key=np.count_nonzero)
     return first

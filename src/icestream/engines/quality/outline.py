@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["is_film"]
 
-_LEAST_AREA, _LEAST_REACH = 0.04, 0.5
+# Shares of the image and of its shorter side; nothing but a film is larger than most.
+_LEAST_AREA, _MOST_AREA, _LEAST_REACH = 0.04, 0.6, 0.5
+_LEAST_LINE = 8  # cells: less has no shape
 _LEAST_RADIUS, _STRAIGHT = 0.5, 2.0  # of the image's longer side
 _NEAR_CELLS = 2.0
 _LEAST_ON_LINE = 0.5
@@ -30,16 +32,16 @@ def is_film(part: NDArray[np.bool_]) -> bool:
     Returns
     -------
     bool
-        Whether it goes along the image's border for long enough, and ends there in a
-        line or in an arc about a hole that it is not in.
+        Whether it lies along the image's border for long enough and ends in a line, or
+        in an arc about a hole that it is not in; or covers most of the image.
     """
     border = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
     if part.mean() < _LEAST_AREA or border.sum() < _LEAST_REACH * min(part.shape):
         return False
     inner = ndimage.binary_dilation(part) & ~part
     y, x = np.nonzero(inner)
-    if len(y) < 8:
-        return bool(part.mean() > 0.5)
+    if part.mean() > _MOST_AREA or len(y) < _LEAST_LINE:
+        return True
     longest = max(part.shape)
     place = np.stack([y, x], 1) / longest
     weight = np.ones(len(place))

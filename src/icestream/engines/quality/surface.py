@@ -13,8 +13,9 @@ __all__ = ["fit_surface"]
 
 _ROUNDS = 6
 _NEAR = 0.015
-# Shares of the image that are too little to tell a curvature or a slope from.
-_PLANE_BELOW, _LEVEL_BELOW = 0.4, 0.04
+_PLANE_BELOW = 0.4  # of the image: too little to tell a curvature from
+# Slopes and curvatures are held near 0: as if each were seen to be, by so many cells.
+_HELD = np.array([0.0, 1.0, 1.0, 2.0, 2.0, 2.0])
 
 
 def fit_surface(
@@ -33,7 +34,7 @@ def fit_surface(
     -------
     ndarray
         ``(rows, columns)``, the surface everywhere: of second order where enough of
-        the image is in it, else a plane or a level.
+        the image is in it, else a plane.
     """
     rows, columns = values.shape
     y, x = (np.linspace(-1, 1, side) for side in (rows, columns))
@@ -50,10 +51,11 @@ def fit_surface(
     surface, near = flat, 0.0
     for _ in range(_ROUNDS):
         share = chosen.mean()
-        terms = 6 if share > _PLANE_BELOW else 3 if share > _LEVEL_BELOW else 1
+        terms = 6 if share > _PLANE_BELOW else 3
         part = basis[chosen, :terms]
-        normal = part.T @ part / len(part) + 1e-6 * np.eye(terms)
-        found = np.linalg.solve(normal, part.T @ flat[chosen] / len(part))
+        found = np.linalg.solve(
+            part.T @ part + np.diag(_HELD[:terms]), part.T @ flat[chosen]
+        )
         surface = basis[:, :terms] @ found
         rest = flat - surface
         near = near or max(_NEAR, 3 * float(np.median(np.abs(rest[chosen]))))
