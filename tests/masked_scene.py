@@ -107,4 +107,5 @@ def overlap(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
 
 def masked(mask: Mask) -> NDArray[np.bool_]:
     """Return which cells are not good."""
-    return mask.classes != MaskClass.GOOD
+    is_masked: NDArray[np.bool_] = mask.classes != MaskClass.GOOD
+    return is_masked

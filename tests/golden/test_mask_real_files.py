@@ -1,7 +1,7 @@
 """Masks of real micrographs; origin of the files in the README of the shared data.
 
-One holds a large ice crystal, and a mask of it by a network (MicrographCleaner, Sanchez-
-Garcia et al. 2020, its test data) comes with it. The others hold ice and protein.
+One holds a large ice crystal, and comes with a mask of it by a network: test data of
+MicrographCleaner (Sanchez-Garcia et al. 2020). The others hold ice and protein.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_nothing_of_ice_is_masked(take: Take, defect: Defect | None) -> None:
 
 
 def test_torn_ice_is_empty(take: Take) -> None:
-    image = torn(take(1).image, TEAR_PX)
+    image = torn(take(1, None).image, TEAR_PX)
     mask = mask_micrograph(image, pixel_size_angst=PIXEL_ANGST)
     true = in_cells(disc((640, 640), TEAR_PX) > 0.5, mask)
     assert overlap(mask.classes == MaskClass.EMPTY, true) > 0.8

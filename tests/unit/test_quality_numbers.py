@@ -10,35 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icestream.domain import MaskClass, MovieMotion
+from icestream.domain import MaskClass
 from icestream.engines.quality import drift_rates, measure_intensity, trend
-from icestream.protocols.corrected_movie import path_lengths_angst
-
-
-def motion(*, frames: int, dose: float | None, before: float = 0.0) -> MovieMotion:
-    """Along x by 1 Å from frame to frame, and once by 3."""
-    steps = np.ones(frames - 1)
-    steps[-1:] = 3.0
-    x = np.concatenate([[0.0], np.cumsum(steps)])
-    shift = np.stack([np.zeros(frames), x], axis=1)
-    total, early, late = path_lengths_angst(
-        shift, dose_e_per_angst2=dose, before_e_per_angst2=before
-    )
-    return MovieMotion(
-        movie="m.tiff",
-        star="m.star",
-        star_residual_angst=0.0,
-        shift_y_angst=shift[:, 0],
-        shift_x_angst=shift[:, 1],
-        total_angst=total,
-        early_angst=early,
-        late_angst=late,
-        largest_step_angst=float(steps.max(initial=0.0)),
-        frame_count=frames,
-        dose_e_per_angst2=dose,
-        has_local=False,
-        bad_pixel_count=0,
-    )
+from steady_motion import steady_motion
 
 
 class TestIntensity:
@@ -78,7 +52,7 @@ class TestIntensity:
 
 class TestDrift:
     def test_rates_are_paths_over_their_dose(self) -> None:
-        rates = drift_rates(motion(frames=21, dose=2.0))
+        rates = drift_rates(steady_motion(frames=21, dose=2.0))
         # 21 frames of 2 e/Å2 have 40 between their middles, 3 of these up to 4 e/Å2.
         assert rates.path == pytest.approx(22 / 40)
         assert rates.largest_step == pytest.approx(3 / 2)
@@ -86,18 +60,18 @@ class TestDrift:
         assert rates.late == pytest.approx((22 - 1.5) / 37)
 
     def test_what_was_had_before_is_not_early_again(self) -> None:
-        before = motion(frames=11, dose=1.0, before=10.0)
+        before = steady_motion(frames=11, dose=1.0, before=10.0)
         rates = drift_rates(before, before_e_per_angst2=10.0)
         assert rates.early is None
         assert rates.late == rates.path == pytest.approx(12 / 10)
 
     def test_without_a_dose_nothing_is_known(self) -> None:
-        rates = drift_rates(motion(frames=5, dose=None))
+        rates = drift_rates(steady_motion(frames=5, dose=None))
         assert (rates.path, rates.early, rates.late) == (None, None, None)
         assert rates.largest_step is None
 
     def test_a_single_frame_has_no_path(self) -> None:
-        rates = drift_rates(motion(frames=1, dose=1.0))
+        rates = drift_rates(steady_motion(frames=1, dose=1.0))
         assert rates.path is None
         assert rates.largest_step == 0
 
@@ -107,7 +81,7 @@ class TestDrift:
         before=st.floats(0, 8),
     )
     def test_parts_add_up(self, frames: int, dose: float, before: float) -> None:
-        taken = motion(frames=frames, dose=dose, before=before)
+        taken = steady_motion(frames=frames, dose=dose, before=before)
         rates = drift_rates(taken, before_e_per_angst2=before)
         first, last = before + dose / 2, before + dose * (frames - 0.5)
         parts = (rates.early or 0) * max(min(4, last) - first, 0)

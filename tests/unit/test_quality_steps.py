@@ -21,10 +21,11 @@ from icestream.domain.errors import IncompleteFile, UnreadableFile
 from icestream.engines.picking import without_masked
 from icestream.io import read_mask, write_mask, write_mrc
 from icestream.streaming.execution import Envelope, TaskId, execute, import_protocol
+from icestream.streaming.protocol import Missing
 from icestream.streaming.records import decode, encode
 from masked_scene import drawn
 from picking_scene import coordinates
-from test_quality_numbers import motion
+from steady_motion import steady_motion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +55,10 @@ def step(
             task=TaskId("run", "key", "content", 1),
             protocol=protocol,
             params={},
-            inputs={name: encode(item) for name, item in given.items()},
-            missing={one: "not there" for one in found.inputs if one not in given},
+            inputs={
+                one: encode(given[one]) if one in given else Missing("not there")
+                for one in found.inputs
+            },
             acquisition=values,
             session_folder=str(folder),
         )
@@ -80,7 +83,8 @@ def micrograph(folder: Path) -> Micrograph:
 
 
 def measure(folder: Path, **given: Any) -> Quality:
-    return decode(step(folder, MEASURE, **given)["quality"], Quality)
+    quality: Quality = decode(step(folder, MEASURE, **given)["quality"], Quality)
+    return quality
 
 
 def test_a_mask_is_a_small_picture(tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_what_is_known_is_told(tmp_path: Path) -> None:
         micrograph=image,
         mask=mask,
         ctf=ctf,
-        motion=motion(frames=21, dose=2.0),
+        motion=steady_motion(frames=21, dose=2.0),
         known={
             "vacuum_e_per_px": 360.0,
             "metadata": {"target_defocus_angst": 15_000.0, "energy_slit_ev": 20.0},
@@ -248,11 +252,11 @@ class TestPicks:
             empty_fraction=0.0,
         )
         plain, spared = (
-            decode(
-                step(tmp_path, PICK, micrograph=image, **more)["coordinates"],
-                Coordinates,
+            decode(one["coordinates"], Coordinates)
+            for one in (
+                step(tmp_path, PICK, micrograph=image),
+                step(tmp_path, PICK, micrograph=image, mask=mask),
             )
-            for more in ({}, {"mask": mask})
         )
         assert len(spared) > 0
         assert spared.masked_count == len(plain) - len(spared) > 0

@@ -23,6 +23,7 @@ __all__ = ["IceOrder", "ice_order", "ice_path_angst"]
 
 _TILE_ANGST, _LEAST_TILE_PX = 256.0, 64
 _BATCH_PX = 1 << 20
+_MOST_TILES = 160
 _CLEAN = 0.95  # of a tile is not masked
 # Frequencies, 1/Å: of the ring, of what lies below and above it, and of spots.
 _RING, _BELOW, _ABOVE = (1 / 4.0, 1 / 3.4), (1 / 5.2, 1 / 4.5), (1 / 3.2, 1 / 2.8)
@@ -131,7 +132,7 @@ def ice_path_angst(voltage_kv: float) -> float:
 def _places(
     shape: tuple[int, ...], tile: int, classes: NDArray[np.uint8] | None
 ) -> list[tuple[int, int]]:
-    """Return the first row and column of tiles side by side, the clean ones if any."""
+    """Return the first row and column of tiles, of clean ones if any, not too many."""
     rows, columns = (side // tile for side in shape)
     starts = [
         [round(i * (side - tile) / max(count - 1, 1)) for i in range(count)]
@@ -139,11 +140,13 @@ def _places(
     ]
     places = [(top, left) for top in starts[0] for left in starts[1]]
     if classes is None:
-        return places
+        classes = np.zeros((rows, columns), np.uint8)
     good = torch.from_numpy((classes == MaskClass.GOOD).astype(np.float32))
     share = adaptive_avg_pool2d(good[None, None], (rows, columns)).flatten().tolist()
     clean = [one for one, part in zip(places, share, strict=True) if part > _CLEAN]
-    return clean or places
+    places = clean or places
+    every = max(1, math.ceil(len(places) / _MOST_TILES))
+    return places[::every]
 
 
 def _power(

@@ -54,8 +54,8 @@ def trend(times: NDArray[np.float64], values: NDArray[np.float64]) -> Trend | No
 
     Notes
     -----
-    An M-estimate with the bisquare, begun at the medians of thirds of the time; its
-    standard error after Huber, Robust Statistics (1981), eq. 6.4 of chapter 7, so it
+    An M-estimate with the bisquare, begun at Tukey's resistant line; its standard
+    error after Huber, Robust Statistics (1981), eq. 6.4 of chapter 7, so it
     supposes that errors do not depend on each other.
     """
     known = np.isfinite(times) & np.isfinite(values)
@@ -80,14 +80,14 @@ def trend(times: NDArray[np.float64], values: NDArray[np.float64]) -> Trend | No
 
 
 def _first_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Return slope and level through the medians of the first and the last third."""
+    """Return the line that leaves the first and the last third at one median."""
     low, high = np.quantile(x, (1 / 3, 2 / 3))
     first, last = x <= low, x >= high
-    ends = [
-        (float(np.median(x[one])), float(np.median(y[one]))) for one in (first, last)
-    ]
-    way = ends[1][0] - ends[0][0]
-    slope = (ends[1][1] - ends[0][1]) / way if way > 0 else 0.0
+    way = float(np.median(x[last]) - np.median(x[first]))
+    slope = 0.0
+    for _ in range(_ROUNDS if way > 0 else 0):
+        rest = y - slope * x
+        slope += float(np.median(rest[last]) - np.median(rest[first])) / way
     return slope, float(np.median(y - slope * x))
 
 
