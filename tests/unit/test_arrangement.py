@@ -22,6 +22,7 @@ GRID: dict[str, Any] = {
     "amplitude_contrast": 0.1,
     "phase_plate": False,
     "dose_e_per_angst2": 40.0,
+    "vacuum_e_per_px": None,
     "dose_before_e_per_angst2": 0.0,
     "gain": "/gain.mrc",
     "gain_mirror": False,

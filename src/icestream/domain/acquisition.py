@@ -32,6 +32,9 @@ class AcquisitionSetup:
         A phase plate is in the beam: the phase shift is to be found with the defocus.
     dose_e_per_angst2
         Of a whole exposure, e/Å2; ``None`` where it is not known.
+    vacuum_e_per_px
+        What a pixel of a stored image has where there is no specimen, of a whole
+        exposure and in the image's unit; ``None`` where it is not known.
     dose_before_e_per_angst2
         That the specimen has had before, e/Å2.
     gain
@@ -57,6 +60,7 @@ class AcquisitionSetup:
     amplitude_contrast: float = 0.1
     phase_plate: bool = False
     dose_e_per_angst2: float | None = None
+    vacuum_e_per_px: float | None = None
     dose_before_e_per_angst2: float = 0.0
     gain: str | None = None
     gain_mirror: bool = False
@@ -71,6 +75,7 @@ class AcquisitionSetup:
             ("spherical_aberration_mm", 0.0, 20.0, "mm"),
             ("amplitude_contrast", 0.0, 1.0, "a fraction"),
             ("dose_e_per_angst2", 0.01, 1000.0, "e/Å2; leave it out if not known"),
+            ("vacuum_e_per_px", 1e-3, 1e9, "leave it out if not known"),
             ("dose_before_e_per_angst2", 0.0, 1000.0, "e/Å2"),
         ):
             value = getattr(self, field)

@@ -260,7 +260,7 @@ class Arrangement:
         if not change.keeps_defects:
             values["defects"] = None
         if not change.keeps_dose:
-            values["dose_e_per_angst2"] = None
+            values["dose_e_per_angst2"] = values["vacuum_e_per_px"] = None
         values["pixel_size_angst"] *= change.pixel_factor
         if change.pixel_size_angst is not None:
             values["pixel_size_angst"] = change.pixel_size_angst

@@ -12,7 +12,10 @@ from icestream.domain.errors import BadSettings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MotionField", "MovieMotion"]
+__all__ = ["EARLY_E_PER_ANGST2", "MotionField", "MovieMotion"]
+
+EARLY_E_PER_ANGST2 = 4.0
+"""Dose up to which motion is early, e/Å2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,12 +29,15 @@ class Coordinates:
         ``(n,)`` the picker's own score, larger is better.
     diameter_angst
         ``(n,)`` estimated particle diameter, Å.
+    masked_count
+        Picks that a mask has taken away.
     """
 
     x_px: Column
     y_px: Column
     score: Column
     diameter_angst: Column
+    masked_count: int = 0
 
     def __post_init__(self) -> None:
         _check_columns(self.x_px, self.y_px, self.score, self.diameter_angst)

@@ -61,10 +61,10 @@ class Quality:
         towards increasing row index, 0 to 360.
     ice_ring_ratio
         Power at 3.4-4.0 Å over that of a smooth line from below to above; 1 without a
-        ring. ``None`` where two pixels are more than 3.1 Å.
+        ring, up to 1.3 of amorphous ice. ``None`` where two pixels are more than 3.1 Å.
     crystal_ratio
         The strongest spot at 3.3-4.1 Å over the strongest that noise would show among
-        so many: about 1 for amorphous ice, above 1.5 for crystals.
+        so many: about 1 for amorphous ice, above 2 for crystals.
     ice_thickness_relative
         -ln(intensity / reference). In units of the mean free path where the reference
         is a true one, else up to a constant of the session.

@@ -5,6 +5,7 @@ from icestream.io.completeness import check_complete
 from icestream.io.eer import EerSampling, frames_per_fraction
 from icestream.io.eer_metadata import EerMetadata
 from icestream.io.header import KNOWN_SUFFIXES, ImageFormat, ImageHeader, MovieHeader
+from icestream.io.mask import MASK_SUFFIX, read_mask, write_mask
 from icestream.io.micrograph import read_header, read_micrograph, read_stack
 from icestream.io.movie import read_frames, read_movie_header
 from icestream.io.star import StarColumns, star_head, star_rows, star_table, write_star
@@ -13,6 +14,7 @@ from icestream.io.writing import write_mrc
 
 __all__ = [
     "KNOWN_SUFFIXES",
+    "MASK_SUFFIX",
     "THUMBNAIL_SUFFIX",
     "EerMetadata",
     "EerSampling",
@@ -25,6 +27,7 @@ __all__ = [
     "guarding_writes",
     "read_frames",
     "read_header",
+    "read_mask",
     "read_micrograph",
     "read_movie_header",
     "read_stack",
@@ -34,6 +37,7 @@ __all__ = [
     "star_rows",
     "star_table",
     "thumbnail_pixels",
+    "write_mask",
     "write_mrc",
     "write_star",
     "write_thumbnail",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from icestream.domain import AcquisitionSetup, Micrograph, MovieMotion
+from icestream.domain.motion import EARLY_E_PER_ANGST2
 from icestream.engines.ctf import power_spectra
 from icestream.io import THUMBNAIL_SUFFIX, write_mrc, write_thumbnail
 from icestream.io.relion_motion import RelionMotion, write_relion_motion
@@ -47,8 +48,6 @@ READS = (
     "setup",
 )
 """Fields of the acquisition that a correction reads."""
-
-_EARLY_E_PER_ANGST2 = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +331,7 @@ def path_lengths_angst(
     if dose_e_per_angst2 is None:
         return total, None, None
     middles = before_e_per_angst2 + dose_e_per_angst2 * (np.arange(len(way)) + 0.5)
-    early = float(np.interp(_EARLY_E_PER_ANGST2, middles, way))
+    early = float(np.interp(EARLY_E_PER_ANGST2, middles, way))
     return total, early, total - early
 
 

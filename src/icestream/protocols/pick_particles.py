@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from icestream.domain import Coordinates, Micrograph
-from icestream.engines.picking import pick_particles
+from icestream.domain import Coordinates, Micrograph, MicrographMask
+from icestream.engines.picking import pick_particles, without_masked
+from icestream.io import read_mask
 from icestream.protocols.images import load_image
-from icestream.streaming.protocol import Context, Input, Params, PerItem
+from icestream.streaming.protocol import Context, Input, Missing, Params, PerItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,10 @@ class PickParticles(PerItem[PickParticlesParams]):
 
     name: ClassVar = "pick_particles"
     Params: ClassVar = PickParticlesParams
-    inputs: ClassVar = {"micrograph": Input(kind=Micrograph)}
+    inputs: ClassVar = {
+        "micrograph": Input(kind=Micrograph),
+        "mask": Input(kind=MicrographMask, required=False),
+    }
     outputs: ClassVar = {"coordinates": Coordinates}
     citation: ClassVar = (
         "Roseman AM (2003). Particle finding in electron micrographs using a fast "
@@ -65,15 +69,26 @@ class PickParticles(PerItem[PickParticlesParams]):
     )
 
     def process(
-        self, context: Context, /, *, micrograph: Micrograph
+        self,
+        context: Context,
+        /,
+        *,
+        micrograph: Micrograph,
+        mask: MicrographMask | Missing,
     ) -> Mapping[str, Coordinates]:
-        """Return the picks, best first; there may be none."""
-        return {
-            "coordinates": pick_particles(
-                load_image(context, micrograph),
+        """Return the picks, best first; there may be none, and none where masked."""
+        picks = pick_particles(
+            load_image(context, micrograph),
+            pixel_size_angst=micrograph.pixel_size_angst,
+            diameter_angst=self.params.diameter_angst,
+            threshold=self.params.threshold,
+            contrast=self.params.contrast,
+        )
+        if not isinstance(mask, Missing):
+            picks = without_masked(
+                picks,
+                read_mask(context.locate(mask.path)),
+                shape_px=(micrograph.height_px, micrograph.width_px),
                 pixel_size_angst=micrograph.pixel_size_angst,
-                diameter_angst=self.params.diameter_angst,
-                threshold=self.params.threshold,
-                contrast=self.params.contrast,
             )
-        }
+        return {"coordinates": picks}
