@@ -13,9 +13,11 @@ from icestream.engines.ctf.model import (
     contrast_transfer,
     defocus_slope,
 )
-from icestream.engines.ctf.spectrum import power_spectra
+from icestream.engines.ctf.spectrum import BlockSpectra, power_spectra
+from icestream.engines.ctf.unfolding import unfold_phase_shift_deg
 
 __all__ = [
+    "BlockSpectra",
     "CtfFit",
     "CtfSearch",
     "aberration_phase_rad",
@@ -26,4 +28,5 @@ __all__ = [
     "estimate_ctf_of_blocks",
     "estimate_ctf_of_spectrum",
     "power_spectra",
+    "unfold_phase_shift_deg",
 ]

@@ -3,8 +3,8 @@
 Each cell of a spectrum (some pixels wide, a sector long) pulls at the parameters with
 its residuals; cells are taken as independent samples, so speckle, its correlation among
 neighbours, and what the model lacks count as they are. Each region of the micrograph
-pulls too; where their pulls scatter more (a tilt, a drop of denatured protein, carbon)
-that is the error. To first order this is the bootstrap over both, without its fits.
+pulls too; where these pulls scatter clearly more (a tilt, carbon) that is the error. To
+first order this is the bootstrap over both, without its fits.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = ["covariance_of"]
 
 _ZONE_PX, _SECTORS = 4, 18
 _MIN_REGIONS = 9  # fewer have tiles in common, and too few samples
+_CLEARLY = 1.6  # variance of 9 to 16 samples may be so much more by chance
 # What the first order lacks where rings are weak: fits of 380 simulated images of 768
 # and 1024 px scatter by 1.25 times as much.
 _BEYOND_FIRST_ORDER = 1.25
@@ -52,13 +53,15 @@ def covariance_of(fit: Fit, *, band: Band, blocks: Tensor, weight: Tensor) -> Te
     """
     free = fit.projected_slopes()
     information = fit.information()
-    found = [_sandwich(information, _in_cells(free * fit.residual, band))]
+    of_cells = _sandwich(information, _in_cells(free * fit.residual, band))
+    found = of_cells
     if len(blocks) >= _MIN_REGIONS:
         pulls = free @ _residuals(fit, band=band, blocks=blocks).T
         share = (weight / weight.sum()).to(pulls)
-        found.append(_sandwich(information, pulls * share))
-    widest = max(found, key=lambda one: float(one[:3, :3].trace()))
-    return widest * _BEYOND_FIRST_ORDER**2
+        of_regions = _sandwich(information, pulls * share)
+        if of_regions[:3, :3].trace() > _CLEARLY * of_cells[:3, :3].trace():
+            found = of_regions
+    return found * _BEYOND_FIRST_ORDER**2
 
 
 def _in_cells(pulls: Tensor, band: Band) -> Tensor:
