@@ -71,6 +71,7 @@ def _pulls_of(
         blocks = BlockSpectra(
             power=torch.stack([half_spectrum(one) for one in spectra]),
             tile_count=torch.ones(len(spectra)),
+            place_angst=torch.zeros(len(spectra), 2),
             pixel_size_angst=_PIXEL_ANGST,
         )
         ctf = estimate_ctf_of_blocks(blocks, search=search, **lens).ctf
@@ -117,6 +118,7 @@ def test_regions_that_differ_make_the_error_larger() -> None:
         blocks = BlockSpectra(
             power=torch.stack([half_spectrum(one) for one in spectra]),
             tile_count=torch.ones(9),
+            place_angst=torch.zeros(9, 2),
             pixel_size_angst=_PIXEL_ANGST,
         )
         ctf = estimate_ctf_of_blocks(
