@@ -193,7 +193,7 @@ class TestInTheFit:
         assert found.tilt_axis_deg == pytest.approx(100, abs=6)
         assert found.tilt_error_deg is not None
         assert found.tilt_axis_error_deg is not None
-        assert 0.3 < found.tilt_error_deg < 3
+        assert 0.3 < found.tilt_error_deg < 4
         assert found.defocus_angst == pytest.approx(MEAN, rel=0.005)
 
     def test_too_few_tell_none(self) -> None:
