@@ -27,12 +27,17 @@ good images are lost as well.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 
+from icestream.engines.ctf import estimate_ctf, power_spectra
+from icestream.engines.ctf.band import Optics, select_band
+from icestream.engines.ctf.contrast import ring_contrast
+from icestream.engines.ctf.directions import directional_fit
+from icestream.engines.ctf.refine import RingParameters
 from icestream.simulate.camera import Camera, take_micrograph
 from icestream.simulate.compose import compose_scene
 from icestream.simulate.detector import CountingResponse, draw_poisson, recorded
@@ -46,7 +51,8 @@ from icestream.simulate.streams import Purpose, torch_stream
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from icestream.simulate.optics import Optics
+    from icestream.domain import Ctf
+    from icestream.simulate.optics import Optics as TrueOptics
 
 Kind: TypeAlias = Literal[
     "good",
@@ -62,6 +68,7 @@ Kind: TypeAlias = Literal[
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 SIDE_PX, PIXEL_SIZE_ANGST = 768, 1.5
 DOSE_E_PER_ANGST2 = 40.0
+OPTICS = Optics(voltage_kv=300.0, spherical_aberration_mm=2.7, amplitude_contrast=0.1)
 
 _SPECIMEN, _BOX_PX = "cage", 192
 _DEFECTS: dict[Kind, Defect] = {
@@ -80,7 +87,7 @@ class TakenExposure:
     """An image, ``(h, w)`` electrons per pixel, and its optics unless it is blank."""
 
     image: Tensor
-    optics: Optics | None
+    optics: TrueOptics | None
 
 
 class Population:
@@ -169,3 +176,36 @@ def _smeared(
     blur = np.broadcast_to(way, exposure.motion.blur_angst.shape)
     motion = replace(exposure.motion, blur_angst=blur)
     return replace(exposure, motion=motion, defect="drifted")
+
+
+def fitted(image: Tensor) -> Ctf:
+    """Fit the CTF of such an image; raises `CtfNotFound`."""
+    return estimate_ctf(
+        image,
+        pixel_size_angst=PIXEL_SIZE_ANGST,
+        voltage_kv=OPTICS.voltage_kv,
+        spherical_aberration_mm=OPTICS.spherical_aberration_mm,
+        amplitude_contrast=OPTICS.amplitude_contrast,
+    ).ctf
+
+
+def shape_of_rings(image: Tensor, ctf: Ctf) -> dict[str, float | None]:
+    """Return how the spectrum differs from direction to direction, and far out."""
+    spectra = power_spectra(image, pixel_size_angst=PIXEL_SIZE_ANGST)
+    band = select_band(
+        spectra.mean.shape[-2],
+        pixel_size_angst=spectra.pixel_size_angst,
+        resolution_angst=(60.0, 2 * spectra.pixel_size_angst),
+        skip_ice=False,
+        device=image.device,
+    )
+    data = spectra.mean.flatten()[band.index].double().log() / 2
+    half, twice = ctf.astigmatism_angst / 2, math.radians(2 * ctf.defocus_angle_deg)
+    parameters = RingParameters(
+        mean_angst=ctf.defocus_angst,
+        along_angst=half * math.cos(twice),
+        across_angst=half * math.sin(twice),
+    )
+    told = directional_fit(data, band=band, optics=OPTICS, parameters=parameters)
+    contrast = ring_contrast(data, band=band, optics=OPTICS, parameters=parameters)
+    return {**asdict(told), "ring_contrast": contrast}

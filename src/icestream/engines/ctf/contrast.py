@@ -1,4 +1,4 @@
-"""How high rings stand far out, where ice and protein hardly have any: is it carbon?"""
+"""How high rings stand far out, where carbon has some and ice hardly any."""
 
 from __future__ import annotations
 

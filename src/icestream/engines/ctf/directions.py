@@ -162,7 +162,8 @@ def _second_harmonic(strength: Tensor, variance: float) -> float:
     error = math.sqrt(max(variance, scatter) * 2 / _SECTORS)
     if mean <= 0:
         return 0.0
-    return min(max(math.hypot(c, s) - _SURE_OF_LOSS_SIGMA * error, 0.0) / mean, 1.0)
+    sure = max(math.hypot(c, s) - _SURE_OF_LOSS_SIGMA * error, 0.0)
+    return float(min(sure / mean, 1.0))
 
 
 def _smear(data: Tensor, *, band: Band, equal_g2: Tensor) -> tuple[float | None, float]:
