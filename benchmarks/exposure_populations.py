@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 # Limits that hold here, where the gate has none of that name.
 LIMITS = {
     "ring_contrast": RuleParams(maximum=0.25),
+    "directional_loss": RuleParams(maximum=0.12),
     "smear_angst": RuleParams(maximum=8),
 }
 PAST_SPARED = 10_000
