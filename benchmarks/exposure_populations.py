@@ -20,14 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from icestream.domain.rules import judge_rows
-from icestream.engines.quality import ice_order, mask_micrograph, measure_intensity
-from icestream.protocols.curate_exposures import (
-    DEFAULT_LIMITS,
-    CurateExposures,
-    CurateExposuresParams,
-    RuleParams,
-)
 from rich.console import Console
 from rich.progress import track
 
@@ -41,7 +33,15 @@ from exposure_scene import (
 )
 from icestream.domain.errors import CtfNotFound
 from icestream.domain.quality import MaskClass
+from icestream.domain.rules import judge_rows
 from icestream.domain.table import Table
+from icestream.engines.quality import ice_order, mask_micrograph, measure_intensity
+from icestream.protocols.curate_exposures import (
+    DEFAULT_LIMITS,
+    CurateExposures,
+    CurateExposuresParams,
+    RuleParams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
