@@ -29,18 +29,14 @@ from exposure_scene import (
     PIXEL_SIZE_ANGST,
     Population,
     fitted,
-    shape_of_rings,
 )
 from icestream.domain.errors import CtfNotFound
 from icestream.domain.quality import MaskClass
-from icestream.domain.rules import judge_rows
 from icestream.domain.table import Table
 from icestream.engines.quality import ice_order, mask_micrograph, measure_intensity
 from icestream.protocols.curate_exposures import (
-    DEFAULT_LIMITS,
     CurateExposures,
     CurateExposuresParams,
-    RuleParams,
 )
 
 if TYPE_CHECKING:
@@ -52,12 +48,6 @@ if TYPE_CHECKING:
 
     Numbers = Mapping[str, float]
 
-# Limits that hold here, where the gate has none of that name.
-LIMITS = {
-    "ring_contrast": RuleParams(maximum=0.25),
-    "directional_loss": RuleParams(maximum=0.12),
-    "smear_angst": RuleParams(maximum=8),
-}
 PAST_SPARED = 10_000
 WRONG_SIGMAS, WRONG_SHARE = 5.0, 0.03
 NO_CTF, ACCEPTED = "CtfNotFound", "accepted"
@@ -111,28 +101,17 @@ def measure(taken: TakenExposure) -> Numbers:
         ctf = fitted(taken.image)
     except CtfNotFound:
         return numbers
-    return {
-        **numbers,
-        **_known(asdict(ctf)),
-        **_known(shape_of_rings(taken.image, ctf)),
-    }
+    return {**numbers, **_known(asdict(ctf))}
 
 
 def judge(rows: Sequence[Numbers]) -> list[str]:
     """Return for each what rejects it, or that nothing does."""
     table = _table([{"pixel_size_angst": PIXEL_SIZE_ANGST, **row} for row in rows])
     gate = CurateExposures(CurateExposuresParams())
-    further = [
-        limits.rule(name, is_lenient=False)
-        for name, limits in LIMITS.items()
-        if name not in DEFAULT_LIMITS
+    return [
+        (ACCEPTED if one.accepted else one.rule) if "score" in row else NO_CTF
+        for row, one in zip(rows, gate.judge(table), strict=True)
     ]
-    verdicts = zip(gate.judge(table), judge_rows(further, table), strict=True)
-    ends = []
-    for row, both in zip(rows, verdicts, strict=True):
-        rules = [one.rule for one in both if not one.accepted]
-        ends.append((rules or [ACCEPTED])[0] if "score" in row else NO_CTF)
-    return ends
 
 
 def is_wrong(row: Numbers, defocus_angst: float) -> bool:

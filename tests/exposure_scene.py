@@ -27,17 +27,14 @@ good images are lost as well.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 
-from icestream.engines.ctf import estimate_ctf, power_spectra
-from icestream.engines.ctf.band import Optics, select_band
-from icestream.engines.ctf.contrast import ring_contrast
-from icestream.engines.ctf.directions import directional_fit
-from icestream.engines.ctf.refine import RingParameters
+from icestream.engines.ctf import estimate_ctf
+from icestream.engines.ctf.band import Optics
 from icestream.simulate.camera import Camera, take_micrograph
 from icestream.simulate.compose import compose_scene
 from icestream.simulate.detector import CountingResponse, draw_poisson, recorded
@@ -187,25 +184,3 @@ def fitted(image: Tensor) -> Ctf:
         spherical_aberration_mm=OPTICS.spherical_aberration_mm,
         amplitude_contrast=OPTICS.amplitude_contrast,
     ).ctf
-
-
-def shape_of_rings(image: Tensor, ctf: Ctf) -> dict[str, float | None]:
-    """Return how the spectrum differs from direction to direction, and far out."""
-    spectra = power_spectra(image, pixel_size_angst=PIXEL_SIZE_ANGST)
-    band = select_band(
-        spectra.mean.shape[-2],
-        pixel_size_angst=spectra.pixel_size_angst,
-        resolution_angst=(60.0, 2 * spectra.pixel_size_angst),
-        skip_ice=False,
-        device=image.device,
-    )
-    data = spectra.mean.flatten()[band.index].double().log() / 2
-    half, twice = ctf.astigmatism_angst / 2, math.radians(2 * ctf.defocus_angle_deg)
-    parameters = RingParameters(
-        mean_angst=ctf.defocus_angst,
-        along_angst=half * math.cos(twice),
-        across_angst=half * math.sin(twice),
-    )
-    told = directional_fit(data, band=band, optics=OPTICS, parameters=parameters)
-    contrast = ring_contrast(data, band=band, optics=OPTICS, parameters=parameters)
-    return {**asdict(told), "ring_contrast": contrast}

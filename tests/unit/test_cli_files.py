@@ -34,6 +34,10 @@ _CTF_NAMES = [
     "tilt_axis_deg",
     "tilt_error_deg",
     "tilt_axis_error_deg",
+    "directional_loss",
+    "smear_angst",
+    "smear_axis_deg",
+    "ring_contrast",
     "aliasing_angst",
 ]
 

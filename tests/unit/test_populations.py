@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from exposure_scene import Population, fitted, shape_of_rings
+from exposure_scene import Population, fitted
 from icestream.domain.errors import CtfNotFound
 
 if TYPE_CHECKING:
@@ -34,17 +34,16 @@ def test_good_exposures_are_as_they_should_be(
 ) -> None:
     taken = population.take("good", number)
     ctf = fitted(taken.image)
-    told = shape_of_rings(taken.image, ctf)
     assert taken.optics is not None
     # standard error of 50 Å at this size
     assert ctf.defocus_angst == pytest.approx(taken.optics.defocus_angst, abs=250)
     assert ctf.score > 0.05
     assert ctf.resolution_angst is not None
     assert ctf.resolution_angst < 10
-    assert told["ring_contrast"] is not None
-    assert told["ring_contrast"] < MOST_CONTRAST / 2
-    assert told["smear_angst"] is not None
-    assert told["smear_angst"] < MOST_SMEAR_ANGST / 2
+    assert ctf.ring_contrast is not None
+    assert ctf.ring_contrast < MOST_CONTRAST / 2
+    assert ctf.smear_angst is not None
+    assert ctf.smear_angst < MOST_SMEAR_ANGST / 2
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -61,7 +60,7 @@ def test_rings_of_carbon_stand_high_far_out(
     population: Population, number: int
 ) -> None:
     image = population.take("carbon", number).image
-    contrast = shape_of_rings(image, fitted(image))["ring_contrast"]
+    contrast = fitted(image).ring_contrast
     assert contrast is not None
     assert contrast > MOST_CONTRAST
 
@@ -79,12 +78,12 @@ def test_real_images_that_drifted_are_told(shared_data: Path) -> None:
     told = {}
     for path in paths:
         image = torch.from_numpy(imagecodecs.imread(path).astype(np.float32))
-        told[path.name[6:14]] = shape_of_rings(image, fitted(image))
-    smear = {name: one["smear_angst"] or 0.0 for name, one in told.items()}
+        told[path.name[6:14]] = fitted(image)
+    smear = {name: one.smear_angst or 0.0 for name, one in told.items()}
     order = sorted(smear, key=lambda name: -smear[name])
     # Averages without motion correction: 12.9 and 10.3 Å, and at most 4.7 of the rest.
     assert order[:2] == ["03.05.02", "07.13.35"]
     assert smear["03.05.02"] > MOST_SMEAR_ANGST + 2
     assert smear[order[2]] < MOST_SMEAR_ANGST - 2
-    loss = {name: one["directional_loss"] or 0.0 for name, one in told.items()}
+    loss = {name: one.directional_loss or 0.0 for name, one in told.items()}
     assert loss["03.05.02"] > 0.25 > sorted(loss.values())[-3]

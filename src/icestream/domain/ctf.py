@@ -45,6 +45,14 @@ class Ctf:
         axis + 90° is less underfocused. ``None`` where regions are too few.
     tilt_error_deg, tilt_axis_error_deg
         Standard errors; the axis of a flat specimen is anywhere.
+    directional_loss
+        Share of the rings' strength that is surely lost along one axis, 0 to 1.
+    smear_angst, smear_axis_deg
+        Way by which the image is surely smeared along an axis, Å, by how its power
+        falls; and that axis. ``None`` where the spectrum is too small to tell.
+    ring_contrast
+        Power of the rings' maxima over that of their zeros, less 1, at 8-4.5 Å: high
+        for carbon film. ``None`` where the spectrum does not reach there.
     aliasing_angst
         Å beyond which the spectrum is too coarse for the rings, which were not fitted
         there; ``None`` where that is beyond its Nyquist frequency.
@@ -65,6 +73,10 @@ class Ctf:
     tilt_axis_deg: float | None = None
     tilt_error_deg: float | None = None
     tilt_axis_error_deg: float | None = None
+    directional_loss: float | None = None
+    smear_angst: float | None = None
+    smear_axis_deg: float | None = None
+    ring_contrast: float | None = None
     aliasing_angst: float | None = None
 
     def __post_init__(self) -> None:

@@ -96,8 +96,15 @@ DEFAULT_LIMITS: Mapping[str, RuleParams] = MappingProxyType(
         # Estimators that part before that: one of them fitted other rings. Few pixels
         # do not let them agree further.
         "agreement_angst": RuleParams(maximum="maximum(10, 2 * nyquist_angst)"),
-        # Amorphous ice has 1 of both; crystals have rings, and spots on them.
-        "ice_ring_ratio": RuleParams(maximum=2, beside="mean_intensity"),
+        # Drift takes the rings along its way; good ones reach 0.07, and 0 Å. Unaligned
+        # averages have up to 0.15. Other programs do not tell it, nor the next two.
+        "directional_loss": RuleParams(maximum=0.12, beside="score"),
+        "smear_angst": RuleParams(maximum=8, beside="score"),
+        # Carbon film has 0.4 and more, protein in ice up to 0.1.
+        "ring_contrast": RuleParams(maximum=0.25, beside="score"),
+        # Amorphous ice has 1 of both, thick one 1.3 of the first; crystals have rings,
+        # and spots on them.
+        "ice_ring_ratio": RuleParams(maximum=1.5, beside="mean_intensity"),
         "crystal_ratio": RuleParams(maximum=2, beside="mean_intensity"),
         # Less than half of the image is ice that may hold protein.
         "masked_fraction": RuleParams(maximum=0.5),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,8 @@ from icestream.engines.ctf.band import (
     power_in_band,
     select_band,
 )
+from icestream.engines.ctf.contrast import ring_contrast
+from icestream.engines.ctf.directions import directional_fit
 from icestream.engines.ctf.profile import equiphase_profile, fit_resolution_angst
 from icestream.engines.ctf.refine import RingModel, refine
 from icestream.engines.ctf.result import as_ctf, as_rings, with_tilt
@@ -46,6 +48,7 @@ __all__ = [
 
 _OUTLIER_SIGMA = 4.0
 _MIN_TILT_BLOCKS = 9
+_COARSEST_ANGST = 60.0
 _LONGER, _WORTH = 1.5, 1.1  # tiles: two pixels a ring are possible, three are good
 _MIN_SIGNIFICANCE = 8.0  # 250 images of white noise: 4.7 +- 0.9, at most 7.3
 
@@ -250,7 +253,30 @@ def estimate_ctf_of_blocks(
         resolution_angst=fit_resolution_angst(curves),
         aliasing_angst=limit,
     )
-    return CtfFit(ctf=with_tilt(ctf, tilt), rings=as_rings(curves))
+    ctf = replace(
+        with_tilt(ctf, tilt), **_shape_of_rings(power, spectra, fit, optics=optics)
+    )
+    return CtfFit(ctf=ctf, rings=as_rings(curves))
+
+
+def _shape_of_rings(
+    power: Tensor, spectra: BlockSpectra, fit: Fit, *, optics: Optics
+) -> dict[str, Any]:
+    """Tell what rings lack along one axis, and how high they stand far out."""
+    band = select_band(
+        power.shape[-2],
+        pixel_size_angst=spectra.pixel_size_angst,
+        resolution_angst=(_COARSEST_ANGST, 2.0 * spectra.pixel_size_angst),
+        skip_ice=False,
+        device=power.device,
+    )
+    known: dict[str, Any] = {
+        "data": log_amplitude(power_in_band(power, band)),
+        "band": band,
+        "optics": optics,
+        "parameters": fit.parameters,
+    }
+    return {**asdict(directional_fit(**known)), "ring_contrast": ring_contrast(**known)}
 
 
 def _tilt(
