@@ -297,3 +297,17 @@ def test_seconds_are_no_rate_per_hour_on_the_page(made: Made) -> None:
 
 def _unescaped(page: Page) -> str:
     return page.text.replace("&gt;", ">").replace("&lt;", "<")
+
+
+def test_limits_of_rules_are_drawn(made: Made) -> None:
+    def with_rules(params: dict[str, Any]) -> str:
+        runs = tuple(
+            dataclasses.replace(one, params=params if one.shape == "gate" else {})
+            for one in made.results.runs
+        )
+        return made.page(results=dataclasses.replace(made.results, runs=runs)).text
+
+    rule = {"expression": None, "minimum": None, "maximum": 4.25}
+    page = with_rules({"rules": {"resolution_angst": rule}, "defaults": True})
+    assert "maximum resolution 4.2" in page
+    assert "maximum resolution" not in with_rules({"rules": {}, "defaults": True})

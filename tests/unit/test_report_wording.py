@@ -86,3 +86,10 @@ def test_steps_are_round() -> None:
     axis = Axis(low=0, high=3, start=0, end=300)
     assert axis.ticks(3) == [(0, "0"), (1, "1"), (2, "2"), (3, "3")]
     assert axis.place(7) == 300
+
+
+def test_differences_below_the_last_digit_do_not_stretch_an_axis() -> None:
+    low, high = span_of([0.0, 0.0, 6e-6], least=1.0)
+    assert low == 0.0
+    assert 1.0 <= high < 1.2
+    assert span_of([0.0, 40.0, 42.0], least=1.0)[1] > 42

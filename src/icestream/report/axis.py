@@ -56,7 +56,7 @@ def round_step(width: float) -> float:
 
 
 def span_of(
-    values: Sequence[float], *, include: Sequence[float] = ()
+    values: Sequence[float], *, include: Sequence[float] = (), least: float = 1e-9
 ) -> tuple[float, float]:
     """Return a range for an axis.
 
@@ -67,17 +67,20 @@ def span_of(
         below that half do not count.
     include
         Values that must be seen, such as limits; far ones are left out.
+    least
+        Differences that are smaller count as none.
     """
     if not values:
         return (0.0, 1.0)
     lower, upper = np.percentile(values, (25, 75))
-    reach = 3 * max(upper - lower, 1e-3 * abs(upper), 1e-9)
+    reach = 3 * max(upper - lower, 1e-3 * abs(upper), least)
     near = [v for v in values if lower - reach <= v <= upper + reach]
     low, high = min(near), max(near)
-    size = max(high - low, 0.1 * abs(high), 1e-9)
+    size = max(high - low, 0.1 * abs(high), least)
+    high = max(high, low + least)
     for one in include:
         if low - 1.5 * size <= one <= high + 1.5 * size:
             low, high = min(low, one), max(high, one)
-    margin = 0.06 * max(high - low, 0.1 * abs(high), 1e-9)
+    margin = 0.06 * max(high - low, 0.1 * abs(high))
     bottom = low - margin if low < 0 else max(low - margin, 0.0)
     return (float(bottom), float(high + margin))

@@ -42,7 +42,7 @@ def over_time(
         Number of exposures: the length of the axis.
     """
     values = [one.value for one in series.points]
-    low, high = span_of(values, include=[one.value for one in series.limits])
+    low, high = _span(series)
     y = Axis(low=low, high=high, start=_HEIGHT - _BOTTOM, end=_TOP)
     x = Axis(low=0.5, high=max(count, 1) + 0.5, start=_LEFT, end=_WIDTH - _RIGHT)
     fine = [one for one in series.points if not one.is_rejected]
@@ -59,10 +59,18 @@ def over_time(
     return _svg(parts, label=_words(series, values), height=_HEIGHT, width=_WIDTH)
 
 
+def _span(series: Series) -> tuple[float, float]:
+    return span_of(
+        [one.value for one in series.points],
+        include=[one.value for one in series.limits],
+        least=10.0**-series.digits,
+    )
+
+
 def histogram(series: Series, *, width: int = 560, bins: int = 32) -> Markup:
     """Draw how often each value occurs; rejected exposures stand on the others."""
     values = [one.value for one in series.points]
-    low, high = span_of(values, include=[one.value for one in series.limits])
+    low, high = _span(series)
     edges = _edges(low, high, bins)
     fine, bad = (
         _heights([p.value for p in series.points if p.is_rejected is rejected], edges)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from icestream.report.results import Standing
 from icestream.report.wording import Quantity, quantity
 from icestream.streaming.workflow import Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from icestream.report.results import ExposureResult, SessionResults
 
@@ -157,11 +157,20 @@ def _limits(results: SessionResults, word: str, shown: Quantity) -> Iterable[Lim
     for run in results.runs:
         if run.shape != Shape.GATE.value:
             continue
-        for name, value in run.params.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and word in name:
+        for name, value in _numbers(run.params):
+            if word in name:
                 label = quantity(name).label
                 yield Limit(value * shown.factor, f"{label} {shown.text(value)}")
+
+
+def _numbers(params: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    """Return numbers among parameters; those of a rule go by its name too."""
+    for name, value in params.items():
+        if isinstance(value, dict):
+            for inner, number in _numbers(value):
+                yield f"{inner} {name}".removesuffix(" rules"), number
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value
 
 
 def thinned(points: Sequence[Point], *, bins: int) -> list[Point]:

@@ -27,6 +27,11 @@ __all__ = [
 ]
 
 _THIN_SPACE = "\u202f"
+_LABELS = {
+    "total_angst": "whole path of motion",
+    "early_angst": "path up to 4 e⁻/Å²",
+    "late_angst": "path after 4 e⁻/Å²",
+}
 _UNITS = {
     "e_per_angst2": "e⁻/Å²",
     "angst": "Å",
@@ -75,7 +80,7 @@ def quantity(name: str) -> Quantity:
         if name.endswith(f"_{ending}"):
             words, unit = name.removesuffix(f"_{ending}"), found
             break
-    label = words.replace("_", " ").strip()
+    label = _LABELS.get(name) or words.replace("_", " ").strip()
     if unit == "Å" and "defocus" in name:
         return Quantity(label=label, unit="µm", factor=micrometre_from_angst(1))
     if unit == "Å":
