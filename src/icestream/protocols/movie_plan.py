@@ -76,7 +76,7 @@ ThumbnailSide = Annotated[
 ]
 
 SPECTRUM_PX = 512
-"""Side of the spectrum that is kept for the CTF."""
+"""Side of the spectra that are kept for the CTF."""
 
 # Raw frames in a fraction of an EER movie whose dose is not known.
 _USUAL_EER_FRAMES = 40
@@ -123,7 +123,7 @@ class MovieOptions:
         )
         size = 2 if self.number_format == "float16" else 4
         images = 1 + self.keep_plain + 2 * self.keep_halves
-        spectrum = 4 * min(SPECTRUM_PX, height, width) ** 2
+        spectrum = 16 * min(SPECTRUM_PX, height, width) ** 2
         thumbnail = min(1 << 16, height * width // 4)
         return images * (height * width * size + 1024) + spectrum + thumbnail
 
