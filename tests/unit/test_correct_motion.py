@@ -165,6 +165,10 @@ class TestWhatIsMade:
         # Upside down, an angle of 40 degrees is one of -40.
         assert ctf.defocus_u_angst - ctf.defocus_v_angst == pytest.approx(300, abs=150)
         assert (ctf.defocus_angle_deg + 40 + 90) % 180 - 90 == pytest.approx(0, abs=15)
+        # Regions tell the error, and that the scene is flat.
+        assert ctf.tilt_deg is not None
+        assert ctf.tilt_error_deg is not None
+        assert abs(ctf.tilt_deg) < 4 * ctf.tilt_error_deg
 
     def test_spectra_of_regions_are_kept(self, usual: Done) -> None:
         told = usual.micrograph
