@@ -165,18 +165,23 @@ class TestWhatIsMade:
         # Upside down, an angle of 40 degrees is one of -40.
         assert ctf.defocus_u_angst - ctf.defocus_v_angst == pytest.approx(300, abs=150)
         assert (ctf.defocus_angle_deg + 40 + 90) % 180 - 90 == pytest.approx(0, abs=15)
+        # Regions tell the error, and that the scene is flat.
+        assert ctf.tilt_deg is not None
+        assert ctf.tilt_error_deg is not None
+        assert abs(ctf.tilt_deg) < 4 * ctf.tilt_error_deg
 
-    def test_the_spectrum_is_whole_and_centred(self, usual: Done) -> None:
-        spectrum = image(usual.product("_spectrum.mrc"))
-        side = len(spectrum)
-        assert spectrum.shape == (side, side)
-        turned = np.roll(spectrum[::-1, ::-1], (1, 1), (0, 1))
-        np.testing.assert_allclose(spectrum, turned, rtol=1e-5)
-        assert usual.micrograph.spectrum == "product_spectrum.mrc"
+    def test_spectra_of_regions_are_kept(self, usual: Done) -> None:
+        told = usual.micrograph
+        kept = read_stack(usual.product("_spectrum.mrc"))
+        count, side, half = kept.shape
         # Of so small an image the tiles are smaller than a usual box.
-        assert side < SIDE
-        pixel = usual.micrograph.spectrum_pixel_size_angst
-        assert pixel == pytest.approx(PIXEL_ANGST)
+        assert side == 2 * (half - 1) < SIDE
+        assert read_header(usual.product("_spectrum.mrc")).dtype == np.float16
+        assert kept.mean() == pytest.approx(1, rel=1e-3)
+        assert told.spectrum == "product_spectrum.mrc"
+        assert told.spectrum_pixel_size_angst == pytest.approx(PIXEL_ANGST)
+        places = told.spectrum_y_angst, told.spectrum_x_angst
+        assert [len(told.spectrum_tile_count), *map(len, places)] == [count] * 3
 
     def test_the_thumbnail_is_of_the_image(self, usual: Done) -> None:
         assert usual.micrograph.thumbnail == "product.jpg"
@@ -217,14 +222,18 @@ class TestChoices:
         assert odd.mean() == pytest.approx(even.mean(), rel=0.02)
         assert 0.1 < likeness(odd, even) < likeness(odd, plain)
         assert not np.allclose(weighted, plain, atol=1)
-        # The spectrum is that of the image without weights; the middle is its mean.
+        # The spectra are those of the image without weights.
         spectra = power_spectra(
             torch.from_numpy(plain.astype("f4")), pixel_size_angst=PIXEL_ANGST
         )
-        spectrum = image(done.product("_spectrum.mrc"))
-        middle = len(spectrum) // 2
-        half = spectrum[middle, middle:]
-        np.testing.assert_allclose(half[1:], spectra.mean[0, 1:middle], rtol=1e-4)
+        amplitude = spectra.power.sqrt().numpy()
+        kept = read_stack(done.product("_spectrum.mrc")) * amplitude.mean()
+        # Eleven bits.
+        np.testing.assert_allclose(kept, amplitude, rtol=2**-11 * 1.01, atol=1e-3)
+        told = done.micrograph
+        assert told.spectrum_tile_count == tuple(spectra.tile_count.int().tolist())
+        place = np.stack([told.spectrum_y_angst, told.spectrum_x_angst], 1)
+        np.testing.assert_allclose(place, spectra.place_angst)
 
     def test_binning_by_two(self, tiff: Path, tmp_path: Path) -> None:
         params = {"binning": 2.0, "number_format": "float32"}

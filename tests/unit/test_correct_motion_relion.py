@@ -154,6 +154,9 @@ class TestAgainstOurs:
             assert getattr(theirs, name) == getattr(ours, name)
         for name in ("thumbnail", "spectrum", "spectrum_pixel_size_angst"):
             assert getattr(theirs, name) == getattr(ours, name)
+        for name in ("tile_count", "y_angst", "x_angst"):
+            name = f"spectrum_{name}"
+            assert getattr(theirs, name) == getattr(ours, name)
         for name in ("movie", "star", "frame_count", "dose_e_per_angst2", "notice"):
             assert getattr(both[1].motion, name) == getattr(both[0].motion, name)
 

@@ -111,13 +111,13 @@ class TestAllOrNothing:
     def test_what_cannot_be_written_to_its_end_leaves_what_was_there(
         self, capsys: pytest.CaptureFixture[str], movie: Path, tmp_path: Path
     ) -> None:
-        """The image fits, the spectrum behind it does not."""
+        """The image fits, the spectra behind it do not."""
         out = tmp_path / "out"
         args = (movie, "--out", out, "--threads", 1)
         run(capsys, *args)
         before = {one: one.read_bytes() for one in out.iterdir()}
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (140_000, hard))
         try:
             _, err = run(capsys, *args, "--last-frame", 6, code=4)
         finally:

@@ -99,9 +99,13 @@ class Micrograph:
     thumbnail
         A small picture, relative to the session.
     spectrum, spectrum_pixel_size_angst
-        The power spectrum of all frames, without dose weights, for the CTF: centred,
-        relative to the session; and the pixel size that belongs to it. ``None`` where
+        Amplitude spectra of regions of the sum of all frames, without dose weights, for
+        the CTF, relative to the session: a stack of ``(region, n, n // 2 + 1)``, zero
+        frequency at ``[0, 0]``; and the pixel size that belongs to it. ``None`` where
         the image itself serves.
+    spectrum_tile_count, spectrum_y_angst, spectrum_x_angst
+        Tiles that each region's spectrum is the mean of, and where they lie on average,
+        Å from the middle of the image.
     """
 
     path: str
@@ -114,3 +118,6 @@ class Micrograph:
     thumbnail: str
     spectrum: str | None = None
     spectrum_pixel_size_angst: float | None = None
+    spectrum_tile_count: tuple[int, ...] = ()
+    spectrum_y_angst: tuple[float, ...] = ()
+    spectrum_x_angst: tuple[float, ...] = ()

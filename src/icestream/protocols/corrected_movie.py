@@ -69,6 +69,9 @@ class WrittenImage:
     mean: float
     standard_deviation: float
     spectrum_pixel_size_angst: float
+    spectrum_tile_count: tuple[int, ...]
+    spectrum_y_angst: tuple[float, ...]
+    spectrum_x_angst: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,9 @@ def correct_item(
         thumbnail=thumbnail.path,
         spectrum=products["_spectrum.mrc"].path,
         spectrum_pixel_size_angst=image.spectrum_pixel_size_angst,
+        spectrum_tile_count=image.spectrum_tile_count,
+        spectrum_y_angst=image.spectrum_y_angst,
+        spectrum_x_angst=image.spectrum_x_angst,
     )
     motion = replace(done.motion, star=products[".star"].path)
     if movie.dose_e_per_angst2 is not None:
@@ -157,13 +163,13 @@ def correct_item(
 def write_images(
     images: Mapping[str, NDArray[np.float32]], plan: MoviePlan, files: CorrectedFiles
 ) -> WrittenImage:
-    """Write images, the spectrum for the CTF, and the thumbnail.
+    """Write images, the spectra of regions for the CTF, and the thumbnail.
 
     Parameters
     ----------
     images
         ``(h, w)`` by endings: ``.mrc`` goes on, ``_noDW.mrc`` is without dose weights,
-        for the spectrum. Those that no file is for are not written.
+        for the spectra. Those that no file is for are not written.
     plan
         Of the movie.
     files
@@ -191,9 +197,9 @@ def write_images(
     )
     write_mrc(
         files.by_ending["_spectrum.mrc"],
-        _whole_spectrum(spectra.mean).numpy(),
+        _on_mean_one(spectra.power.sqrt()).numpy(),
         pixel_size_angst=spectra.pixel_size_angst,
-        dtype=np.float32,
+        is_stack=True,
     )
     write_thumbnail(best, files.thumbnail, side_px=files.thumbnail_px)
     return WrittenImage(
@@ -203,6 +209,9 @@ def write_images(
         mean=float(best.mean(dtype=np.float64)),
         standard_deviation=float(best.std(dtype=np.float64)),
         spectrum_pixel_size_angst=spectra.pixel_size_angst,
+        spectrum_tile_count=tuple(spectra.tile_count.int().tolist()),
+        spectrum_y_angst=tuple(spectra.place_angst[:, 0].tolist()),
+        spectrum_x_angst=tuple(spectra.place_angst[:, 1].tolist()),
     )
 
 
@@ -347,10 +356,6 @@ def _dose_origin(plan: MoviePlan) -> str:
     return "counts" if plan.dose_notice else "user"
 
 
-def _whole_spectrum(half: torch.Tensor) -> torch.Tensor:
-    """Return ``(n, n)`` centred, of the ``(n, n // 2 + 1)`` of a real transform."""
-    n = half.shape[0]
-    back = torch.roll(torch.flip(half, (0,)), 1, 0)
-    other = torch.flip(back[:, 1 : (n + 1) // 2], (1,))
-    whole: torch.Tensor = torch.fft.fftshift(torch.cat([half, other], 1))
-    return whole
+def _on_mean_one(amplitude: torch.Tensor) -> torch.Tensor:
+    """Bring amplitudes to where float16 is fine, whatever the unit of the image."""
+    return amplitude / amplitude.mean()

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from icestream.domain import Ctf, CtfRings, Micrograph
 from icestream.domain.errors import BadSettings
-from icestream.engines.ctf import CtfSearch, estimate_ctf, estimate_ctf_of_spectrum
-from icestream.protocols.images import load_file, load_image
+from icestream.engines.ctf import CtfSearch, estimate_ctf, estimate_ctf_of_blocks
+from icestream.protocols.images import load_blocks, load_image
 from icestream.streaming.protocol import Context, Input, Params, PerItem
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
         "phase_plate",
         "stage_tilt_deg",
     )
-    revision: ClassVar = 2
+    revision: ClassVar = 3
     citation: ClassVar = (
         "Rohou A, Grigorieff N (2015). CTFFIND4: fast and accurate defocus estimation "
         "from electron micrographs. J. Struct. Biol. 192, 216-221 (the method that is "
@@ -98,13 +98,9 @@ class EstimateCtf(PerItem[EstimateCtfParams]):
                 stage_tilt_deg=context.acquisition.stage_tilt_deg,
             ),
         }
-        if micrograph.spectrum is not None:
-            fit = estimate_ctf_of_spectrum(
-                load_file(context.locate(micrograph.spectrum)),
-                pixel_size_angst=micrograph.spectrum_pixel_size_angst
-                or micrograph.pixel_size_angst,
-                **optics,
-            )
+        spectra = load_blocks(context, micrograph)
+        if spectra is not None:
+            fit = estimate_ctf_of_blocks(spectra, **optics)
         else:
             fit = estimate_ctf(
                 load_image(context, micrograph),

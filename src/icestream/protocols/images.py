@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from icestream.domain.errors import UnreadableFile
-from icestream.io import read_micrograph
+from icestream.engines.ctf.spectrum import BlockSpectra
+from icestream.io import read_micrograph, read_stack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from icestream.domain import Micrograph
     from icestream.streaming.protocol import Context
 
-__all__ = ["load_file", "load_image"]
+__all__ = ["load_blocks", "load_file", "load_image"]
 
 
 def load_image(context: Context, micrograph: Micrograph) -> Tensor:
@@ -35,6 +36,33 @@ def load_image(context: Context, micrograph: Micrograph) -> Tensor:
     """
     torch.set_num_threads(context.threads)
     return load_file(context.locate(micrograph.path))
+
+
+def load_blocks(context: Context, micrograph: Micrograph) -> BlockSpectra | None:
+    """Return the power spectra of regions that were kept with a micrograph.
+
+    Returns
+    -------
+    BlockSpectra
+        In an arbitrary unit, good to 0.1 %; ``None`` where the image itself serves.
+
+    Raises
+    ------
+    UnreadableFile, IncompleteFile, UnusableImage
+        The file has gone or is damaged.
+    """
+    pixel_size_angst = micrograph.spectrum_pixel_size_angst
+    if micrograph.spectrum is None or pixel_size_angst is None:
+        return None
+    torch.set_num_threads(context.threads)
+    amplitude = torch.from_numpy(read_stack(context.locate(micrograph.spectrum)))
+    place = torch.tensor([micrograph.spectrum_y_angst, micrograph.spectrum_x_angst])
+    return BlockSpectra(
+        power=amplitude.square_(),
+        tile_count=amplitude.new_tensor(micrograph.spectrum_tile_count),
+        pixel_size_angst=pixel_size_angst,
+        place_angst=place.T,
+    )
 
 
 def load_file(path: Path) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,7 +77,7 @@ ThumbnailSide = Annotated[
 ]
 
 SPECTRUM_PX = 512
-"""Side of the spectrum that is kept for the CTF."""
+"""Side of the spectra that are kept for the CTF."""
 
 # Raw frames in a fraction of an EER movie whose dose is not known.
 _USUAL_EER_FRAMES = 40
@@ -123,9 +124,13 @@ class MovieOptions:
         )
         size = 2 if self.number_format == "float16" else 4
         images = 1 + self.keep_plain + 2 * self.keep_halves
-        spectrum = 4 * min(SPECTRUM_PX, height, width) ** 2
+        box = min(SPECTRUM_PX, max(128, 4 * min(height, width) // 11))
+        rows, columns = (
+            min(4, 1 + math.ceil((side / box - 1) / 0.9)) for side in (height, width)
+        )
+        spectra = rows * columns * box * (box + 2)
         thumbnail = min(1 << 16, height * width // 4)
-        return images * (height * width * size + 1024) + spectrum + thumbnail
+        return images * (height * width * size + 1024) + spectra + thumbnail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
