@@ -85,9 +85,10 @@ def run_program(
     folder: Path,
     log: Path,
     timeout_s: float,
+    answers: Path | None = None,
     log_limit_bytes: int = _LOG_BYTES,
 ) -> ProgramRun:
-    """Run a program, without a shell and without input, until it has ended.
+    """Run a program, without a shell, until it has ended.
 
     Parameters
     ----------
@@ -100,6 +101,8 @@ def run_program(
         is kept and, added at the end, the last.
     timeout_s
         After this time it is ended.
+    answers
+        File that it reads as its standard input; ``None`` for none.
     log_limit_bytes
         Longest output that is kept.
 
@@ -116,7 +119,7 @@ def run_program(
         file = FileIO(log, "w")
     with file:
         kept = _KeptOutput(log, file, log_limit_bytes)
-        process, output = _start(command, folder)
+        process, output = _start(command, folder, answers or Path(os.devnull))
         with output:
             try:
                 in_time = _follow(process.pid, output, kept, started + timeout_s)
@@ -124,9 +127,10 @@ def run_program(
                 status = _end(process)
             kept.take(output.read(_READ_BYTES) or b"")
         kept.finish()
-    run = ProgramRun(
-        command=shlex.join(command), seconds=time.monotonic() - started, log=log
-    )
+    told = shlex.join(command)
+    if answers is not None:
+        told = f"{told} < {shlex.quote(str(answers))}"
+    run = ProgramRun(command=told, seconds=time.monotonic() - started, log=log)
     if not in_time:
         raise _failure(f"was ended after {timeout_s:g} s, its time-out", run)
     if status != 0:
@@ -169,16 +173,16 @@ class _KeptOutput:
 
 
 def _start(
-    command: Sequence[str], folder: Path
+    command: Sequence[str], folder: Path, answers: Path
 ) -> tuple[subprocess.Popen[bytes], FileIO]:
     """Return the process, and its output to be read without waiting."""
     launch = [sys.executable, "-P", "-m", "icestream.external.launch"]
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    with FileIO(writing, "w") as output:
+    with FileIO(writing, "w") as output, FileIO(answers) as told:
         process = subprocess.Popen(
             [*launch, str(os.getpid()), *command],
-            stdin=subprocess.DEVNULL,
+            stdin=told,
             stdout=output,
             stderr=output,
             cwd=folder,
