@@ -248,6 +248,7 @@ def estimate_ctf_of_blocks(
             band=model.band,
             blocks=power_in_band(spectra.power, model.band),
             weight=spectra.tile_count,
+            offset_angst=None if tilt is None else tilt.offset_angst,
         ),
         score=model.score(fit),
         resolution_angst=fit_resolution_angst(curves),

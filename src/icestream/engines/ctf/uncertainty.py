@@ -3,7 +3,8 @@
 Each cell of a spectrum (some pixels wide, a sector long) pulls at the parameters with
 its residuals; cells are taken as independent samples, so speckle, its correlation among
 neighbours, and what the model lacks count as they are. Each region of the micrograph
-pulls too; where these pulls scatter clearly more (a tilt, carbon) that is the error. To
+pulls too; where these pulls scatter clearly more than a tilt explains (carbon, bent
+ice), that is the error. To
 first order this is the bootstrap over both, without its fits.
 """
 
@@ -32,7 +33,14 @@ _CLEARLY = 1.6  # variance of 9 to 16 samples may be so much more by chance
 _BEYOND_FIRST_ORDER = 1.25
 
 
-def covariance_of(fit: Fit, *, band: Band, blocks: Tensor, weight: Tensor) -> Tensor:
+def covariance_of(
+    fit: Fit,
+    *,
+    band: Band,
+    blocks: Tensor,
+    weight: Tensor,
+    offset_angst: Tensor | None = None,
+) -> Tensor:
     """Estimate the covariance of the parameters of a fit.
 
     Parameters
@@ -45,6 +53,8 @@ def covariance_of(fit: Fit, *, band: Band, blocks: Tensor, weight: Tensor) -> Te
         ``(block, pixel)``, power of each region.
     weight
         ``(block,)``, its tiles.
+    offset_angst
+        ``(block,)``, defocus of each less the mean, Å, where a tilt explains that.
 
     Returns
     -------
@@ -57,6 +67,8 @@ def covariance_of(fit: Fit, *, band: Band, blocks: Tensor, weight: Tensor) -> Te
     found = of_cells
     if len(blocks) >= _MIN_REGIONS:
         pulls = free @ _residuals(fit, band=band, blocks=blocks).T
+        if offset_angst is not None:
+            pulls -= information[:, :1] * offset_angst
         share = (weight / weight.sum()).to(pulls)
         of_regions = _sandwich(information, pulls * share)
         if of_regions[:3, :3].trace() > _CLEARLY * of_cells[:3, :3].trace():
