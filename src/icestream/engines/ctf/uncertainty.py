@@ -4,8 +4,7 @@ Each cell of a spectrum (some pixels wide, a sector long) pulls at the parameter
 its residuals; cells are taken as independent samples, so speckle, its correlation among
 neighbours, and what the model lacks count as they are. Each region of the micrograph
 pulls too; where these pulls scatter clearly more than a tilt explains (carbon, bent
-ice), that is the error. To
-first order this is the bootstrap over both, without its fits.
+ice), that is the error. To first order this is the bootstrap over both, without fits.
 """
 
 from __future__ import annotations
